@@ -1,0 +1,15 @@
+#pragma once
+#include <string>
+#include <string_view>
+
+namespace slackline {
+
+/// The whole of a regular file. InputError when it is missing, unreadable, a directory or above 256 MiB.
+[[nodiscard]] std::string read_file(const std::string& path);
+
+/// Replaces `path` by `content` in one step: a reader sees the old file or the new one, and a failure
+/// (InputError) leaves the old one. The new content is on the disk when this returns. "-" writes to standard
+/// output.
+void write_file(const std::string& path, std::string_view content);
+
+}  // namespace slackline

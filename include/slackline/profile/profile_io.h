@@ -1,0 +1,24 @@
+#pragma once
+#include <string>
+
+#include "slackline/profile/profile.h"
+
+namespace slackline {
+
+/// Limits that keep a hostile file from exhausting memory; far above any real job.
+inline constexpr int kMaxStages = 4096;
+inline constexpr int kMaxTensorParallel = 1024;
+
+/// Reads `slackline: profile/1` (YAML), or, for a name that ends in .csv, the public form
+/// `stage,instruction,frequency,time,energy` (MHz, s, J). Rows of several ranks of a stage become one
+/// measurement: the slowest time and the mean energy. InputError with file, line, key and reason.
+[[nodiscard]] Profile read_profile(const std::string& path);
+
+/// The same, from text that `file` only names in messages.
+[[nodiscard]] Profile parse_profile_yaml(const std::string& file, const std::string& text);
+[[nodiscard]] Profile parse_profile_csv(const std::string& file, const std::string& text);
+
+/// Every number reads back exactly; the same profile gives the same bytes.
+[[nodiscard]] std::string to_yaml(const Profile& profile);
+
+}  // namespace slackline

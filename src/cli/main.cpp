@@ -1,0 +1,51 @@
+#include <cstdio>
+#include <exception>
+
+#include "command.h"
+#include "slackline/base/error.h"
+
+namespace {
+
+int run(int argc, char** argv) {
+  using namespace slackline;
+  CLI::App app{"Slackline: removes energy bloat from pipeline-parallel training"};
+  app.set_version_flag("--version", std::string("slackline ") + SLACKLINE_VERSION);
+  app.require_subcommand(1);
+  app.failure_message(CLI::FailureMessage::simple);
+  app.footer("Example: slackline plan profiles/gpt3-175b-a100-sxm.yaml --microbatches 12 -o gpt3.yaml");
+  Action action;
+  add_plan(app, action);
+  add_verify(app, action);
+  add_inspect(app, action);
+  add_order(app, action);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kOk : kBadInput;
+  }
+  return action();
+}
+
+int report(const std::exception& error, int status) {
+  std::fprintf(stderr, "slackline: %s\n", error.what());
+  return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const slackline::InputError& error) {
+    return report(error, slackline::kBadInput);
+  } catch (const slackline::NoAnswer& error) {
+    return report(error, slackline::kNoAnswer);
+  } catch (const slackline::DeviceError& error) {
+    return report(error, slackline::kDeviceFault);
+  } catch (const std::bad_alloc&) {
+    std::fputs("slackline: out of memory\n", stderr);
+    return slackline::kNoAnswer;
+  } catch (const std::exception& error) {
+    return report(error, slackline::kNoAnswer);
+  }
+}

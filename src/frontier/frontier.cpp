@@ -1,0 +1,36 @@
+#include "slackline/frontier/frontier.h"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+namespace slackline {
+
+Frontier::Frontier(std::vector<Breakpoint> breakpoints, Joules cheapest_cost, Watts blocking)
+    : breakpoints_(std::move(breakpoints)), cheapest_cost_(cheapest_cost), blocking_(blocking) {
+  assert(!breakpoints_.empty());
+}
+
+Ticks Frontier::least_energy_time() const {
+  return std::min_element(
+             breakpoints_.begin(), breakpoints_.end(),
+             [&](const Breakpoint& a, const Breakpoint& b) { return energy(a.time) < energy(b.time); })
+      ->time;
+}
+
+Joules Frontier::energy(Ticks time) const {
+  const auto after = std::lower_bound(breakpoints_.begin(), breakpoints_.end(), time,
+                                      [](const Breakpoint& point, Ticks t) { return point.time < t; });
+  Cost cost = 0;
+  if (after == breakpoints_.begin()) {
+    cost = after->cost;
+  } else if (after != breakpoints_.end()) {
+    const Breakpoint& before = *(after - 1);
+    const double part =
+        static_cast<double>(time - before.time) / static_cast<double>(after->time - before.time);
+    cost = before.cost - static_cast<Cost>(part * static_cast<double>(before.cost - after->cost));
+  }
+  return cheapest_cost_ + to_joules(cost) + blocking_ * to_seconds(time);
+}
+
+}  // namespace slackline

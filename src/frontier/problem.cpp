@@ -1,0 +1,57 @@
+#include "slackline/frontier/problem.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <utility>
+
+namespace slackline {
+
+Cost LinearCurve::cost(Ticks duration) const {
+  assert(duration >= times.front());
+  if (duration >= times.back()) return 0;
+  const auto after = std::upper_bound(times.begin(), times.end(), duration);
+  const auto j = static_cast<std::size_t>(after - times.begin());
+  return costs[j] + static_cast<Cost>(slope(j)) * (times[j] - duration);
+}
+
+LinearCurve linear_curve(const CostCurve& curve) {
+  LinearCurve linear;
+  for (const std::size_t vertex : curve.hull) linear.times.push_back(curve.options[vertex].time);
+  for (std::size_t j = 1; j < curve.hull.size(); ++j) {
+    const CurveOption& fast = curve.options[curve.hull[j - 1]];
+    const CurveOption& slow = curve.options[curve.hull[j]];
+    const Watts power = (fast.cost - slow.cost) / to_seconds(slow.time - fast.time);
+    linear.slopes.push_back(std::max<Microwatts>(1, std::llround(power.value() * kMicrowattsPerWatt)));
+  }
+  // Rounding can turn two nearly equal slopes round; a convex curve needs them in order.
+  for (std::size_t j = linear.slopes.size(); j-- > 1;) {
+    linear.slopes[j - 1] = std::max(linear.slopes[j - 1], linear.slopes[j]);
+  }
+  linear.costs.assign(linear.times.size(), 0);
+  for (std::size_t j = linear.last(); j > 0; --j) {
+    linear.costs[j - 1] =
+        linear.costs[j] + static_cast<Cost>(linear.slope(j)) * (linear.times[j] - linear.times[j - 1]);
+  }
+  return linear;
+}
+
+Problem::Problem(const Dag& dag, std::vector<LinearCurve> curves, std::vector<std::uint32_t> curve_of)
+    : curves_(std::move(curves)), curve_of_(std::move(curve_of)) {
+  assert(curve_of_.size() == dag.size());
+  for (InstructionIndex i = 0; i < instructions(); ++i) arcs_.push_back({2 * i, 2 * i + 1});
+  for (InstructionIndex i = 0; i < instructions(); ++i) {
+    if (dag.predecessors(i).empty()) arcs_.push_back({source(), 2 * i});
+    if (dag.successors(i).empty()) arcs_.push_back({2 * i + 1, sink()});
+    for (const InstructionIndex next : dag.successors(i)) arcs_.push_back({2 * i + 1, 2 * next});
+  }
+  event_order_.reserve(events());
+  event_order_.push_back(source());
+  for (const InstructionIndex i : dag.topological_order()) {
+    event_order_.push_back(2 * i);
+    event_order_.push_back(2 * i + 1);
+  }
+  event_order_.push_back(sink());
+}
+
+}  // namespace slackline
