@@ -23,6 +23,7 @@ int main() {
   const Plan& plan = schedule.plans[schedule.chosen];
   std::printf("%.6f s, %.3f J, %.2f %% saved\n", plan.time.value(), plan.energy.value(),
               schedule.saving_percent(plan));
-  const bool reads_back = parse_schedule_yaml("memory", to_yaml(schedule)).plans.size() == schedule.plans.size();
+  const bool reads_back =
+      parse_schedule_yaml("memory", to_yaml(schedule)).plans.size() == schedule.plans.size();
   return plan.time <= schedule.all_max_time && schedule.saving_percent(plan) > 1 && reads_back ? 0 : 1;
 }
