@@ -124,6 +124,8 @@ ParametricResult ParametricSolver::run() {
 
 void ParametricSolver::start_at_the_cheapest() {
   pi_.assign(problem_.events(), 0);
+  found_.resize(problem_.events());
+  found_by_.resize(problem_.events());
   std::vector<Ticks> fastest(problem_.events(), 0);
   for (const std::uint32_t event : problem_.event_order()) {
     for (std::uint32_t h = half_begin_[event]; h < half_begin_[event + 1]; ++h) {
@@ -142,8 +144,6 @@ void ParametricSolver::start_at_the_cheapest() {
   for (std::uint32_t i = 0; i < problem_.instructions(); ++i) {
     vertex_[i] = static_cast<std::uint32_t>(problem_.curve(i).last());
   }
-  found_.resize(problem_.events());
-  found_by_.resize(problem_.events());
 }
 
 void ParametricSolver::answer_targets_down_to(Ticks limit) {

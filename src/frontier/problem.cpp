@@ -6,6 +6,13 @@
 #include <utility>
 
 namespace slackline {
+namespace {
+
+/// 100 MW, for options that differ by a tick or so: the flows of thousands of stages still add up in 63 bits.
+/// Less than the true slope costs less, so that the bound stays a bound.
+constexpr double kSteepest = 1e14;
+
+}  // namespace
 
 Cost LinearCurve::cost(Ticks duration) const {
   assert(duration >= times.front());
@@ -22,7 +29,7 @@ LinearCurve linear_curve(const CostCurve& curve) {
     const CurveOption& fast = curve.options[curve.hull[j - 1]];
     const CurveOption& slow = curve.options[curve.hull[j]];
     const Watts power = (fast.cost - slow.cost) / to_seconds(slow.time - fast.time);
-    linear.slopes.push_back(std::max<Microwatts>(1, std::llround(power.value() * kMicrowattsPerWatt)));
+    linear.slopes.push_back(std::llround(std::clamp(power.value() * kMicrowattsPerWatt, 1.0, kSteepest)));
   }
   // Rounding can turn two nearly equal slopes round; a convex curve needs them in order.
   for (std::size_t j = linear.slopes.size(); j-- > 1;) {

@@ -61,8 +61,8 @@ StageProfile read_stage(const YamlNode& node, int expected) {
 }
 
 void emit(YAML::Emitter& out, const StageProfile& stage, int number) {
-  out << YAML::BeginMap << YAML::Key << "stage" << YAML::Value << number;
-  out << YAML::Key << "tensor_parallel" << YAML::Value << stage.tensor_parallel;
+  out << YAML::BeginMap << YAML::Key << "stage" << YAML::Value << std::to_string(number);
+  out << YAML::Key << "tensor_parallel" << YAML::Value << std::to_string(stage.tensor_parallel);
   if (stage.blocking_power) {
     out << YAML::Key << "blocking_power_w" << YAML::Value << exact_text(stage.blocking_power->value());
   }
@@ -71,9 +71,10 @@ void emit(YAML::Emitter& out, const StageProfile& stage, int number) {
     out << YAML::BeginMap << YAML::Key << "kind" << YAML::Value << std::string(name_of(kind));
     out << YAML::Key << "options" << YAML::Value << YAML::BeginSeq;
     for (const Measurement& option : options) {
-      out << YAML::Flow << YAML::BeginMap << YAML::Key << "clock_mhz" << YAML::Value << option.clock.value()
-          << YAML::Key << "time_s" << YAML::Value << exact_text(option.time.value()) << YAML::Key
-          << "energy_j" << YAML::Value << exact_text(option.energy.value()) << YAML::EndMap;
+      out << YAML::Flow << YAML::BeginMap << YAML::Key << "clock_mhz" << YAML::Value
+          << std::to_string(option.clock.value()) << YAML::Key << "time_s" << YAML::Value
+          << exact_text(option.time.value()) << YAML::Key << "energy_j" << YAML::Value
+          << exact_text(option.energy.value()) << YAML::EndMap;
     }
     out << YAML::EndSeq << YAML::EndMap;
   }

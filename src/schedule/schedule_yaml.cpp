@@ -155,14 +155,15 @@ std::string to_yaml(const Schedule& schedule) {
   if (!schedule.model.empty()) out << YAML::Key << "model" << YAML::Value << schedule.model;
   if (!schedule.gpu.empty()) out << YAML::Key << "gpu" << YAML::Value << schedule.gpu;
   out << YAML::Key << "order" << YAML::Value << schedule.order_name;
-  out << YAML::Key << "microbatches" << YAML::Value << schedule.microbatches;
+  out << YAML::Key << "microbatches" << YAML::Value << std::to_string(schedule.microbatches);
   out << YAML::Key << "stages" << YAML::Value << YAML::BeginSeq;
   for (std::size_t s = 0; s < schedule.stages.size(); ++s) {
     const ScheduleStage& stage = schedule.stages[s];
-    out << YAML::Flow << YAML::BeginMap << YAML::Key << "stage" << YAML::Value << s;
-    out << YAML::Key << "tensor_parallel" << YAML::Value << stage.tensor_parallel;
+    out << YAML::Flow << YAML::BeginMap << YAML::Key << "stage" << YAML::Value << std::to_string(s);
+    out << YAML::Key << "tensor_parallel" << YAML::Value << std::to_string(stage.tensor_parallel);
     number("blocking_power_w", stage.blocking_power.value());
-    out << YAML::Key << "baseline_clock_mhz" << YAML::Value << stage.baseline_clock.value() << YAML::EndMap;
+    out << YAML::Key << "baseline_clock_mhz" << YAML::Value << std::to_string(stage.baseline_clock.value())
+        << YAML::EndMap;
   }
   out << YAML::EndSeq;
   number("all_max_time_s", schedule.all_max_time.value());
@@ -170,7 +171,7 @@ std::string to_yaml(const Schedule& schedule) {
   number("fastest_time_s", schedule.fastest_time.value());
   number("least_energy_time_s", schedule.least_energy_time.value());
   number("cheapest_time_s", schedule.cheapest_time.value());
-  out << YAML::Key << "chosen" << YAML::Value << schedule.chosen;
+  out << YAML::Key << "chosen" << YAML::Value << std::to_string(schedule.chosen);
   const auto groups = groups_of(schedule.order());
   out << YAML::Key << "plans" << YAML::Value << YAML::BeginSeq;
   for (const Plan& plan : schedule.plans) {
@@ -181,9 +182,9 @@ std::string to_yaml(const Schedule& schedule) {
     number("gap_percent", plan.gap_percent());
     out << YAML::Key << "clocks" << YAML::Value << YAML::BeginSeq;
     for (const auto& [key, group] : groups) {
-      out << YAML::Flow << YAML::BeginMap << YAML::Key << "stage" << YAML::Value << key.first << YAML::Key
-          << "kind" << YAML::Value << std::string(name_of(key.second)) << YAML::Key << "mhz" << YAML::Value
-          << runs_text(plan.clocks, group) << YAML::EndMap;
+      out << YAML::Flow << YAML::BeginMap << YAML::Key << "stage" << YAML::Value << std::to_string(key.first)
+          << YAML::Key << "kind" << YAML::Value << std::string(name_of(key.second)) << YAML::Key << "mhz"
+          << YAML::Value << runs_text(plan.clocks, group) << YAML::EndMap;
     }
     out << YAML::EndSeq << YAML::EndMap;
   }
