@@ -18,6 +18,8 @@ int run(int argc, char** argv) {
   add_verify(app, action);
   add_inspect(app, action);
   add_order(app, action);
+  add_apply(app, action);
+  add_restore(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -63,6 +63,15 @@ std::vector<PlanVerification> verify(const Schedule& schedule, const Profile& pr
     compare("all_max_energy_j", schedule.all_max_energy.value(), all_max.energy.value(), result.fault);
     compare("fastest_time_s", schedule.fastest_time.value(), to_seconds(frontier.fastest()).value(),
             result.fault);
+    compare("least_energy_time_s", schedule.least_energy_time.value(),
+            to_seconds(frontier.least_energy_time()).value(), result.fault);
+    compare("cheapest_time_s", schedule.cheapest_time.value(), to_seconds(frontier.slowest()).value(),
+            result.fault);
+    for (std::size_t stage = 0; stage < schedule.stages.size(); ++stage) {
+      compare("baseline_clock_mhz of stage " + std::to_string(stage),
+              schedule.stages[stage].baseline_clock.value(), highest_clock(profile.stages[stage]).value(),
+              result.fault);
+    }
     if (result.fault.empty() && result.energy < bound * (1 - kTolerance))
       result.fault = "energy is below the bound";
     found.push_back(std::move(result));

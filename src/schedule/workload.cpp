@@ -15,6 +15,24 @@ std::uint32_t curve_index(const Instruction& instruction) {
                                     static_cast<std::size_t>(instruction.kind));
 }
 
+/// Beyond any GPU; larger numbers would swallow the others in sums.
+constexpr Joules kLargestEnergy(1e12);
+constexpr Watts kLargestPower(1e9);
+
+[[noreturn]] void fail_beyond(const char* key, std::size_t stage) {
+  throw InputError("", 0, key, "stage " + std::to_string(stage) + " is beyond what can be planned");
+}
+
+void check_range(const Measurement& measurement, std::size_t stage) {
+  const double ticks = measurement.time.value() * kTicksPerSecond;
+  if (ticks < 1) {
+    throw InputError("", 0, "time_s",
+                     "a time of stage " + std::to_string(stage) + " is below one picosecond");
+  }
+  if (ticks > static_cast<double>(kMaxTicks)) fail_beyond("time_s", stage);
+  if (measurement.energy > kLargestEnergy) fail_beyond("energy_j", stage);
+}
+
 void check_length(const Dag& dag, const std::vector<std::vector<CurveOption>>& measured) {
   double total = 0;  // of everything one after the other at its slowest: no path is longer
   for (const Instruction& instruction : dag.instructions()) {
@@ -44,15 +62,12 @@ Workload::Workload(Profile profile, std::string order_name, std::int64_t microba
                        "the profile does not say what a waiting GPU of stage " + std::to_string(s) +
                            " draws; give it in watts");
     }
+    if (*stage.blocking_power > kLargestPower) fail_beyond("blocking_power_w", s);
     blocking_power_ += *stage.blocking_power * stage.tensor_parallel;
     for (const InstructionKind kind : kInstructionKinds) {
+      for (const Measurement& option : stage.instructions.at(kind)) check_range(option, s);
       measured_.push_back(
           effective_options(stage.instructions.at(kind), *stage.blocking_power, stage.tensor_parallel));
-      for (const CurveOption& option : measured_.back()) {
-        if (option.time >= 1) continue;
-        throw InputError("", 0, "time_s",
-                         "a time of stage " + std::to_string(s) + " is below one picosecond");
-      }
     }
   }
   check_length(dag_, measured_);

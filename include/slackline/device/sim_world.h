@@ -1,0 +1,170 @@
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "slackline/base/ids.h"
+#include "slackline/base/instruction_kind.h"
+#include "slackline/base/quantity.h"
+#include "slackline/device/device.h"
+
+namespace slackline {
+
+/// How simulated GPUs behave beside their measurements.
+struct SimOptions {
+  /// Simulated seconds a wall second; 0: virtual time, as fast as the host can and independent of it.
+  double pace = 0;
+  Seconds switch_latency{0.010};
+  Seconds counter_period{0.100};
+  /// Standard deviation of an instruction's time, relative.
+  double noise = 0;
+  std::uint64_t seed = 1;
+};
+
+struct SimOption {
+  Megahertz clock;
+  Seconds time;
+  Joules energy;
+};
+
+/// GPUs of one stage, which run every instruction in lockstep at the pace of the slowest.
+struct SimStage {
+  int gpus = 1;
+  Watts blocking_power;
+  std::map<InstructionKind, std::vector<SimOption>> instructions;
+};
+
+struct SimLayout;
+
+/// A node of simulated GPUs in a file that several processes map: the training ranks and whoever owns the
+/// clocks. Like real GPUs they outlive every process: a lock stays until someone undoes it.
+///
+/// Virtual time is a conservative simulation. Every process (or thread) that takes part is a participant. It
+/// runs its own code (time stands still), computes on a stage, sleeps, or waits for a channel. Time advances
+/// to the next event when no participant runs and none waits for a message that was already sent; it starts
+/// when every stage has been joined. A participant whose process dies leaves. All that happens depends on
+/// simulated time alone, so results repeat to the bit on any host under any load.
+///
+/// Paced time follows the host's clock times a factor; messages and waits then need no announcement.
+class SimWorld {
+ public:
+  /// Whether a participant belongs to the job. Time stands still without any that does.
+  enum class Role { kJob, kObserver };
+  using Channel = std::uint64_t;
+
+  /// Makes the file, which must not exist. DeviceError if it cannot.
+  static void create(const std::string& path, const std::vector<SimStage>& stages, const SimOptions& options);
+  /// Opens it. DeviceError if it is missing or not one of ours.
+  explicit SimWorld(std::string path);
+  SimWorld(const SimWorld&) = delete;
+  SimWorld& operator=(const SimWorld&) = delete;
+  ~SimWorld();
+
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] int stages() const;
+  [[nodiscard]] int gpus() const;
+  [[nodiscard]] bool is_virtual() const;
+  [[nodiscard]] Seconds now();
+
+  class Participant;
+  /// An observer takes part but does not keep time going. A job participant names its stage.
+  [[nodiscard]] Participant join_as_observer();
+  [[nodiscard]] Participant join_as_stage(int stage);
+
+  /// A message was sent on `channel`: time stands still until its receiver, if it waits for it, takes it.
+  void send(Channel channel);
+  /// The owner of the clocks has done what `stage` asked for, `requests` times.
+  void take_requests(int stage, std::int64_t requests);
+
+  /// From now on observers alone keep time going: for the last tick of a counter after the job has ended.
+  void let_observers_run_on();
+  /// Ends every sleep: the observers are to stop.
+  void shut_down();
+
+  // GPUs; see Device.
+  [[nodiscard]] std::vector<Megahertz> supported_clocks(GpuId gpu) const;
+  void lock_clock(GpuId gpu, Megahertz clock);
+  void unlock_clock(GpuId gpu);
+  [[nodiscard]] std::optional<Megahertz> locked_clock(GpuId gpu);
+  [[nodiscard]] Megahertz observed_clock(GpuId gpu);
+  [[nodiscard]] EnergyReading energy(GpuId gpu);
+  [[nodiscard]] Seconds counter_period() const;
+
+ private:
+  friend class Participant;
+  class Guard;
+  int join(Role role, int stage);
+
+  std::string path_;
+  SimLayout* layout_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+/// One thread's part in a world; leaves it when destroyed. The methods block in simulated time.
+class SimWorld::Participant {
+ public:
+  Participant(Participant&& other) noexcept;
+  Participant& operator=(Participant&&) = delete;
+  ~Participant();
+
+  /// Starts an instruction on the GPUs of this participant's stage.
+  void launch(InstructionKind kind);
+  /// Waits until it is done.
+  void synchronize();
+  /// From begin to end this participant waits for a message on `channel`, by means of its own.
+  void wait_begin(Channel channel);
+  void wait_end(Channel channel);
+  /// False if the world was shut down.
+  bool sleep_until(Seconds time);
+  /// This stage has asked the owner of the clocks for something: time stands still until it is done, if there
+  /// is one.
+  void post_request();
+  /// Declares that from now on this participant only serves the stages' requests: it is the owner of the
+  /// clocks.
+  void serve_requests();
+
+ private:
+  friend class SimWorld;
+  Participant(SimWorld* world, int slot) : world_(world), slot_(slot) {}
+  SimWorld* world_;
+  int slot_;
+};
+
+/// The seam over a world's GPUs. Names are "sim:PATH#GPU".
+class SimDevice : public Device {
+ public:
+  explicit SimDevice(std::shared_ptr<SimWorld> world) : world_(std::move(world)) {}
+  [[nodiscard]] int gpu_count() const override { return world_->gpus(); }
+  [[nodiscard]] std::string gpu_name(GpuId gpu) const override;
+  [[nodiscard]] std::vector<Megahertz> supported_clocks(GpuId gpu) const override;
+  void lock_clock(GpuId gpu, Megahertz clock) override { world_->lock_clock(gpu, clock); }
+  void unlock_clock(GpuId gpu) override { world_->unlock_clock(gpu); }
+  [[nodiscard]] Megahertz observed_clock(GpuId gpu) override { return world_->observed_clock(gpu); }
+  [[nodiscard]] EnergyReading energy(GpuId gpu) override { return world_->energy(gpu); }
+  [[nodiscard]] Seconds energy_refresh_period() const override { return world_->counter_period(); }
+
+ private:
+  std::shared_ptr<SimWorld> world_;
+};
+
+/// Time of a world, for one thread.
+class SimTimeline : public Timeline {
+ public:
+  explicit SimTimeline(std::shared_ptr<SimWorld> world)
+      : world_(std::move(world)), participant_(world_->join_as_observer()) {}
+  [[nodiscard]] Seconds now() override { return world_->now(); }
+  bool sleep_until(Seconds time) override { return participant_.sleep_until(time); }
+
+ private:
+  std::shared_ptr<SimWorld> world_;
+  SimWorld::Participant participant_;
+};
+
+/// Unlocks the GPU that SimDevice::gpu_name names, if its world still exists. False if the name is not of
+/// this form.
+bool unlock_simulated_gpu(const std::string& gpu_name);
+
+}  // namespace slackline

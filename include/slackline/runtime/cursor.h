@@ -1,0 +1,31 @@
+#pragma once
+#include <optional>
+#include <span>
+#include <string>
+
+#include "slackline/runtime/lease_memory.h"
+
+namespace slackline {
+
+/// Where a step stands in its stage's part of the plan. Checks that the job runs what the plan lists, in its
+/// order.
+class Cursor {
+ public:
+  explicit Cursor(std::span<const PlanEntry> plan) : plan_(plan) {}
+
+  void begin_step() { next_ = 0; }
+  /// Why the instruction is not the one that the plan has next; empty if it is. A microbatch of -1 is not
+  /// checked.
+  [[nodiscard]] std::string mismatch(std::int32_t kind, std::int32_t microbatch) const;
+  /// Why the step may not end here; empty if it may.
+  [[nodiscard]] std::string leftover() const;
+  void advance() { ++next_; }
+  /// Clock of the next instruction; nothing at the end of the step.
+  [[nodiscard]] std::optional<std::int32_t> next_clock() const;
+
+ private:
+  std::span<const PlanEntry> plan_;
+  std::size_t next_ = 0;
+};
+
+}  // namespace slackline

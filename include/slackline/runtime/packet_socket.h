@@ -1,0 +1,27 @@
+#pragma once
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "slackline/base/descriptor.h"
+
+namespace slackline {
+
+/// Unix sockets that keep message boundaries and carry file descriptors.
+
+[[nodiscard]] Descriptor listen_on(const std::string& path);
+/// An empty descriptor if nobody listens.
+[[nodiscard]] Descriptor connect_to(const std::string& path);
+
+/// False if the peer is gone.
+bool send_packet(int socket, std::span<const std::byte> data, std::span<const int> descriptors = {});
+
+struct Packet {
+  std::vector<std::byte> data;
+  std::vector<Descriptor> descriptors;
+};
+/// Blocks. Nothing at end of file or on an error. Longer messages than `limit` are cut.
+[[nodiscard]] std::optional<Packet> receive_packet(int socket, std::size_t limit);
+
+}  // namespace slackline

@@ -1,0 +1,46 @@
+#include "slackline/base/process.h"
+
+#include <unistd.h>
+
+#include <fstream>
+#include <optional>
+#include <sstream>
+#include <string>
+
+namespace slackline {
+namespace {
+
+struct Stat {
+  char state;
+  std::uint64_t start_time;
+};
+
+/// Fields 3 and 22 of /proc/PID/stat. Field 2 is the command's name, in brackets, and may hold anything.
+std::optional<Stat> read_stat(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string line;
+  if (!std::getline(file, line)) return std::nullopt;
+  const std::size_t name_end = line.rfind(')');
+  if (name_end == std::string::npos) return std::nullopt;
+  std::istringstream fields(line.substr(name_end + 1));
+  Stat stat{};
+  fields >> stat.state;
+  std::string skipped;
+  for (int field = 4; field < 22; ++field) fields >> skipped;
+  fields >> stat.start_time;
+  return fields ? std::optional(stat) : std::nullopt;
+}
+
+}  // namespace
+
+ProcessIdentity this_process() {
+  const auto stat = read_stat(::getpid());
+  return {::getpid(), stat ? stat->start_time : 0};
+}
+
+bool is_alive(const ProcessIdentity& process) {
+  const auto stat = read_stat(process.pid);
+  return stat && stat->start_time == process.start_time && stat->state != 'Z' && stat->state != 'X';
+}
+
+}  // namespace slackline

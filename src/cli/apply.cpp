@@ -1,0 +1,274 @@
+#include <array>
+#include <cstdio>
+#include <memory>
+#include <optional>
+
+#include "command.h"
+#include "device_spec.h"
+#include "leftovers.h"
+#include "slackline/base/error.h"
+#include "slackline/measure/energy_meter.h"
+#include "slackline/report/run_report.h"
+#include "slackline/runtime/agent.h"
+#include "slackline/runtime/guardian.h"
+#include "slackline/runtime/job_runner.h"
+#include "slackline/runtime/runtime_folder.h"
+#include "slackline/runtime/step_log.h"
+#include "slackline/schedule/schedule_io.h"
+
+namespace slackline {
+namespace {
+
+/// A schedule is released after this many steps in a row that take over 1 % longer than promised.
+constexpr int kSlowStepsAllowed = 5;
+constexpr double kSlowStep = 1.01;
+
+struct ApplyFlags {
+  std::string schedule;
+  std::optional<int> plan;
+  int baseline_steps = 0;
+  std::string device;
+  bool json = false;
+  std::vector<std::string> command;
+};
+
+std::vector<std::vector<PlanEntry>> entries_of(const Schedule& schedule, const Plan& plan) {
+  std::vector<std::vector<PlanEntry>> entries;
+  std::size_t index = 0;
+  for (const auto& stage : schedule.order()) {
+    entries.emplace_back();
+    for (const Instruction& i : stage) {
+      entries.back().push_back(
+          {static_cast<std::int32_t>(i.kind), i.microbatch.value(), plan.clocks[index++].value()});
+    }
+  }
+  return entries;
+}
+
+enum Regime : std::size_t { kBaseline, kPlanned, kReleased, kRegimes };
+
+/// Follows the job step by step: which regime a step ran under, how long it took and what it drew.
+class RunLog : public JobObserver {
+ public:
+  RunLog(const Schedule& schedule, const Plan& plan, int baseline_steps, EnergyMeter& meter)
+      : schedule_(schedule),
+        plan_(plan),
+        baseline_steps_(static_cast<std::size_t>(baseline_steps)),
+        meter_(meter),
+        log_(schedule.stages.size()) {}
+
+  void on_event(int stage, const LeaseEvent& event) override {
+    if (event.type == LeaseEventType::kOutOfSequence) out_of_sequence_ = wants_release_ = true;
+    if (event.type == LeaseEventType::kStepBegin)
+      meter_.mark(Seconds(static_cast<double>(event.time_ns) / 1e9));
+    if (!log_.add(stage, event)) return;
+    meter_.mark(log_.steps().back().end);
+    on_step(log_.steps().back());
+  }
+  void on_refusal(const std::string& reason) override { refusal_ = reason; }
+  void on_fault(const std::string& what) override {
+    std::fprintf(stderr, "slackline: %s; its stage runs at its baseline\n", what.c_str());
+  }
+
+  [[nodiscard]] const std::string& refusal() const { return refusal_; }
+  [[nodiscard]] bool wants_release() const { return wants_release_; }
+  void set_released() {
+    wants_release_ = false;
+    released_ = true;
+  }
+  [[nodiscard]] bool too_slow() const { return slow_steps_ >= kSlowStepsAllowed; }
+  [[nodiscard]] bool out_of_sequence() const { return out_of_sequence_; }
+  [[nodiscard]] std::size_t steps() const { return log_.steps().size(); }
+
+  /// Books the energy of steps whose ends the counters have passed. Every step, `at_end`.
+  void settle(bool at_end = false) {
+    for (; settled_ < log_.steps().size(); ++settled_) {
+      const StepTimes& step = log_.steps()[settled_];
+      const auto begin = meter_.energy_until(step.begin);
+      const auto end = meter_.energy_until(step.end);
+      if (!at_end && (!begin || !end)) return;
+      Totals& totals = totals_[regimes_[settled_]];
+      if (begin && end) {
+        totals.energy += *end - *begin;
+        ++totals.steps_with_energy;
+      }
+      meter_.forget_before(step.end);
+    }
+  }
+
+  [[nodiscard]] std::vector<RunPhase> phases() const {
+    constexpr std::array<const char*, kRegimes> kNames{"all-max", "planned", "released"};
+    std::vector<RunPhase> phases;
+    for (std::size_t r = 0; r < kRegimes; ++r) {
+      const Totals& totals = totals_[r];
+      if (totals.steps == 0) continue;
+      RunPhase phase{kNames[r],
+                     totals.steps,
+                     totals.time / static_cast<double>(totals.steps),
+                     std::nullopt,
+                     r == kPlanned ? plan_.time : schedule_.all_max_time,
+                     r == kPlanned ? plan_.energy : schedule_.all_max_energy};
+      if (totals.steps_with_energy > 0)
+        phase.energy = totals.energy / static_cast<double>(totals.steps_with_energy);
+      phases.push_back(std::move(phase));
+    }
+    return phases;
+  }
+
+ private:
+  struct Totals {
+    std::size_t steps = 0;
+    Seconds time;
+    std::size_t steps_with_energy = 0;
+    Joules energy;
+  };
+
+  void on_step(const StepTimes& step) {
+    const std::size_t number = regimes_.size();
+    const bool follows_plan = !released_ && !wants_release_;
+    const Regime regime = number < baseline_steps_ ? kBaseline : follows_plan ? kPlanned : kReleased;
+    regimes_.push_back(regime);
+    ++totals_[regime].steps;
+    totals_[regime].time += step.duration();
+    if (regime != kPlanned) return;
+    slow_steps_ = step.duration() > promised() * kSlowStep ? slow_steps_ + 1 : 0;
+    wants_release_ = wants_release_ || slow_steps_ >= kSlowStepsAllowed;
+  }
+
+  /// What the plan promises for a step here: relative to the measured baseline if there is one, since that
+  /// holds what the profile does not know.
+  [[nodiscard]] Seconds promised() const {
+    const Totals& baseline = totals_[kBaseline];
+    if (baseline.steps == 0) return plan_.time;
+    return baseline.time / static_cast<double>(baseline.steps) * (plan_.time / schedule_.all_max_time);
+  }
+
+  const Schedule& schedule_;
+  const Plan& plan_;
+  std::size_t baseline_steps_;
+  EnergyMeter& meter_;
+  StepLog log_;
+  std::vector<Regime> regimes_;  // of each step
+  std::array<Totals, kRegimes> totals_;
+  std::size_t settled_ = 0;
+  int slow_steps_ = 0;
+  bool wants_release_ = false;
+  bool released_ = false;
+  bool out_of_sequence_ = false;
+  std::string refusal_;
+};
+
+void check_fits(const Schedule& schedule, const DeviceSpec& device) {
+  if (schedule.stages.size() != device.profile.stages.size()) {
+    throw InputError("", 0, "--device",
+                     "the schedule is for " + std::to_string(schedule.stages.size()) +
+                         " stages, the device has " + std::to_string(device.profile.stages.size()));
+  }
+  for (std::size_t s = 0; s < schedule.stages.size(); ++s) {
+    if (schedule.stages[s].tensor_parallel == device.profile.stages[s].tensor_parallel) continue;
+    throw InputError("", 0, "--device",
+                     "the schedule is for " + std::to_string(schedule.stages[s].tensor_parallel) +
+                         " GPUs in stage " + std::to_string(s) + ", the device has " +
+                         std::to_string(device.profile.stages[s].tensor_parallel));
+  }
+}
+
+void print_report(const RunLog& log, const Agent& agent, bool json) {
+  const std::vector<RunPhase> phases = log.phases();
+  const auto find = [&](const char* name) -> const RunPhase* {
+    for (const RunPhase& phase : phases) {
+      if (phase.name == name) return &phase;
+    }
+    return nullptr;
+  };
+  std::fputs(json ? run_json(phases).c_str() : run_text(phases, find("all-max"), find("planned")).c_str(),
+             stdout);
+  if (log.steps() == 0) std::fputs("slackline: no whole step was seen\n", stderr);
+  if (log.too_slow()) {
+    std::fprintf(
+        stderr,
+        "slackline: the schedule was released: %d steps in a row took over 1 %% longer than promised\n",
+        kSlowStepsAllowed);
+  }
+  if (log.out_of_sequence()) {
+    std::fputs("slackline: the job left the schedule's order; from there on its GPUs ran at their baseline\n",
+               stderr);
+  }
+  if (agent.events_lost() > 0) {
+    std::fprintf(stderr, "slackline: %llu events came too fast to be seen\n",
+                 static_cast<unsigned long long>(agent.events_lost()));
+  }
+}
+
+int run(const ApplyFlags& flags) {
+  const Schedule schedule = read_schedule(flags.schedule);
+  const Plan& plan = schedule.plans[flags.plan ? plan_index(schedule, *flags.plan) : schedule.chosen];
+  if (flags.baseline_steps < 0) throw InputError("", 0, "--baseline-steps", "must not be negative");
+  const DeviceSpec spec = parse_device(flags.device);
+  check_fits(schedule, spec);
+
+  const std::string folder = runtime_folder();
+  restore_leftovers(folder);
+  const Guardian guardian(journal_folder(folder));
+  Journal journal(journal_folder(folder));
+  Job job;
+  SimulatedNode node(spec, folder);
+  std::vector<GpuId> gpus;
+  for (int g = 0; g < node.device().gpu_count(); ++g) gpus.emplace_back(g);
+  EnergyMeter meter(node.device(), gpus, std::make_unique<SimTimeline>(node.world()));
+  const ShutDownAtExit shut_down(node.world());
+  RunLog log(schedule, plan, flags.baseline_steps, meter);
+  const std::string socket = node.folder() + "/agent.sock";
+  Agent agent(node.device(), node.world(), journal,
+              {node.stage_gpus(), entries_of(schedule, plan), flags.baseline_steps}, socket, log);
+
+  if (const std::string failure = job.start(flags.command, kSocketVariable, socket); !failure.empty()) {
+    std::fprintf(stderr, "slackline: %s\n", failure.c_str());
+    return job.exit_status();
+  }
+  bool refused = false;
+  job.run(agent, [&] {
+    log.settle();
+    if (log.wants_release()) {
+      agent.release();
+      log.set_released();
+    }
+    if (!refused && !log.refusal().empty()) {
+      refused = true;
+      job.terminate();
+    }
+  });
+  agent.serve();  // what was said before the end
+  agent.restore_all();
+  if (refused) throw InputError(flags.schedule, 0, "", log.refusal());
+  node.world()->let_observers_run_on();
+  meter.finish();
+  log.settle(true);
+  print_report(log, agent, flags.json);
+  return job.exit_status();
+}
+
+}  // namespace
+
+void add_apply(CLI::App& app, Action& action) {
+  auto flags = std::make_shared<ApplyFlags>();
+  CLI::App* command = app.add_subcommand("apply", "Run a training job under a frequency schedule");
+  command->add_option("SCHEDULE", flags->schedule, "Schedule to enforce")->required();
+  command->add_option("--plan", flags->plan, "Plan to enforce, from 0 (default: the chosen one)");
+  command
+      ->add_option("--baseline-steps", flags->baseline_steps,
+                   "Run this many steps at the baseline first, so that the saving is measured")
+      ->capture_default_str();
+  command->add_option("--device", flags->device, kDeviceHelp)->required();
+  command->add_flag("--json", flags->json, "Print the report as JSON");
+  command->add_option("CMD", flags->command, "The training job, after --")->required();
+  command->footer(
+      "Every GPU is given back when the job ends, crashes or is killed, and when this process is.\n"
+      "Ends with the job's own status; 127 if it was not found.\n"
+      "Example: slackline apply gpt3.yaml --device sim:profiles/gpt3-175b-a100-sxm.yaml --baseline-steps 2 "
+      "-- \\\n"
+      "           slackline-demo-train --stages 8 --microbatches 12 --steps 6");
+  command->callback([&action, flags] { action = [flags] { return run(*flags); }; });
+}
+
+}  // namespace slackline

@@ -1,0 +1,128 @@
+#include "device_spec.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <string_view>
+#include <utility>
+
+#include "slackline/base/error.h"
+#include "slackline/base/number_text.h"
+#include "slackline/base/process.h"
+#include "slackline/profile/profile_io.h"
+#include "slackline/runtime/runtime_folder.h"
+
+namespace slackline {
+namespace {
+
+constexpr std::string_view kNodePrefix = "sim-";
+
+double number_of(const std::string& key, const std::string& value, double low, double high) {
+  const auto number = parse_number(value);
+  if (!number || *number < low || *number > high) {
+    throw InputError("", 0, "--device " + key,
+                     "'" + value + "' is not a number from " + exact_text(low) + " to " + exact_text(high));
+  }
+  return *number;
+}
+
+void set_option(SimOptions& options, const std::string& key, const std::string& value) {
+  if (key == "pace") {
+    options.pace = number_of(key, value, 0, 1e6);
+  } else if (key == "switch_ms") {
+    options.switch_latency = Seconds(number_of(key, value, 0, 1e5) / 1e3);
+  } else if (key == "tick_ms") {
+    options.counter_period = Seconds(number_of(key, value, 0.1, 1e5) / 1e3);
+  } else if (key == "noise") {
+    options.noise = number_of(key, value, 0, 0.5);
+  } else if (key == "seed") {
+    options.seed = static_cast<std::uint64_t>(number_of(key, value, 0, 1e15));
+  } else {
+    throw InputError("", 0, "--device",
+                     "unknown key '" + key + "'; known: pace, switch_ms, tick_ms, noise, seed");
+  }
+}
+
+std::vector<SimStage> stages_of(const Profile& profile) {
+  std::vector<SimStage> stages;
+  for (const StageProfile& stage : profile.stages) {
+    SimStage simulated;
+    simulated.gpus = stage.tensor_parallel;
+    simulated.blocking_power = *stage.blocking_power;
+    for (const auto& [kind, options] : stage.instructions) {
+      for (const Measurement& m : options)
+        simulated.instructions[kind].push_back({m.clock, m.time, m.energy});
+    }
+    stages.push_back(std::move(simulated));
+  }
+  return stages;
+}
+
+}  // namespace
+
+DeviceSpec parse_device(const std::string& text) {
+  constexpr std::string_view kSim = "sim:";
+  if (!text.starts_with(kSim)) {
+    throw DeviceError("open device", "'" + text + "'", "no such device; known: sim:PROFILE");
+  }
+  std::string rest = text.substr(kSim.size());
+  const std::size_t comma = rest.find(',');
+  const std::string path = rest.substr(0, comma);
+  rest = comma == std::string::npos ? "" : rest.substr(comma + 1);
+  if (::access(path.c_str(), R_OK) != 0) {
+    throw DeviceError("open device", "'" + text + "'", "there is no profile '" + path + "'");
+  }
+  DeviceSpec spec{read_profile(path), {}};
+  for (std::size_t s = 0; s < spec.profile.stages.size(); ++s) {
+    if (spec.profile.stages[s].blocking_power) continue;
+    throw InputError(path, 0, "blocking_power_w",
+                     "simulated GPUs need a profile that says what a waiting GPU draws; stage " +
+                         std::to_string(s) + " does not");
+  }
+  while (!rest.empty()) {
+    const std::size_t end = rest.find(',');
+    const std::string pair = rest.substr(0, end);
+    rest = end == std::string::npos ? "" : rest.substr(end + 1);
+    const std::size_t equals = pair.find('=');
+    if (equals == std::string::npos) throw InputError("", 0, "--device", "'" + pair + "' is not KEY=VALUE");
+    set_option(spec.options, pair.substr(0, equals), pair.substr(equals + 1));
+  }
+  return spec;
+}
+
+SimulatedNode::SimulatedNode(const DeviceSpec& spec, const std::string& runtime_folder)
+    : folder_(
+          make_private_folder(runtime_folder, std::string(kNodePrefix) + std::to_string(::getpid()) + "-")) {
+  SimWorld::create(folder_ + "/gpus", stages_of(spec.profile), spec.options);
+  world_ = std::make_shared<SimWorld>(folder_ + "/gpus");
+  device_ = std::make_unique<SimDevice>(world_);
+  for (const StageProfile& stage : spec.profile.stages) gpus_per_stage_.push_back(stage.tensor_parallel);
+}
+
+SimulatedNode::~SimulatedNode() {
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+}
+
+std::vector<std::vector<GpuId>> SimulatedNode::stage_gpus() const {
+  std::vector<std::vector<GpuId>> stages;
+  int next = 0;
+  for (const int count : gpus_per_stage_) {
+    stages.emplace_back();
+    for (int g = 0; g < count; ++g) stages.back().emplace_back(next++);
+  }
+  return stages;
+}
+
+void remove_abandoned_nodes(const std::string& runtime_folder) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(runtime_folder, error)) {
+    const std::string name = entry.path().filename();
+    if (!name.starts_with(kNodePrefix)) continue;
+    const auto pid = parse_integer(name.substr(kNodePrefix.size(), name.rfind('-') - kNodePrefix.size()));
+    if (!pid || ::access(("/proc/" + std::to_string(*pid)).c_str(), F_OK) == 0) continue;
+    std::filesystem::remove_all(entry.path(), error);
+  }
+}
+
+}  // namespace slackline

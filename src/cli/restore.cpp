@@ -1,0 +1,50 @@
+#include <cstdio>
+#include <memory>
+
+#include "command.h"
+#include "device_spec.h"
+#include "leftovers.h"
+#include "slackline/runtime/guardian.h"
+#include "slackline/runtime/journal.h"
+#include "slackline/runtime/runtime_folder.h"
+
+namespace slackline {
+
+std::string journal_folder(const std::string& runtime_folder) {
+  return runtime_folder + "/journal";
+}
+
+void restore_leftovers(const std::string& runtime_folder) {
+  for (const std::string& gpu : Journal(journal_folder(runtime_folder)).restore_leftovers()) {
+    std::fprintf(stderr, "slackline: unlocked %s, which a process that died had left locked\n", gpu.c_str());
+  }
+  remove_abandoned_nodes(runtime_folder);
+}
+
+void add_restore(CLI::App& app, Action& action) {
+  CLI::App* restore =
+      app.add_subcommand("restore", "Unlock every GPU that a process which died has left locked");
+  restore->footer("apply and profile do this by themselves when they start.\nExample: slackline restore");
+  restore->callback([&action] {
+    action = [] {
+      restore_leftovers(runtime_folder());
+      return static_cast<int>(kOk);
+    };
+  });
+
+  auto folder = std::make_shared<std::string>();
+  CLI::App* guard = app.add_subcommand("guard", "");
+  guard->group("");  // internal: see Guardian
+  guard->add_option("FOLDER", *folder)->required();
+  guard->callback([&action, folder] {
+    action = [folder] {
+      const int restored = stand_guard(*folder);
+      if (restored > 0)
+        std::fprintf(stderr, "slackline: the process that had locked them died; unlocked %d GPUs\n",
+                     restored);
+      return static_cast<int>(kOk);
+    };
+  });
+}
+
+}  // namespace slackline

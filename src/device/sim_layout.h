@@ -1,0 +1,119 @@
+#pragma once
+#include <pthread.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <span>
+
+#include "slackline/base/instruction_kind.h"
+#include "slackline/base/process.h"
+
+namespace slackline {
+
+// What a simulated node's file holds. Plain data: several processes map it, and a process may die while it
+// writes; every field stays meaningful on its own. All but `signal` is guarded by `mutex`. Times are
+// simulated nanoseconds.
+
+constexpr std::int64_t kNever = INT64_MAX;
+constexpr std::int32_t kIdle = -1;
+
+struct SimOptionRow {
+  std::int32_t clock_mhz;
+  double time_s;
+  double energy_j;
+};
+
+struct SimStageState {
+  std::int32_t first_gpu;
+  std::int32_t gpus;
+  double blocking_w;
+  std::array<std::int32_t, kInstructionKinds.size()> first_option;
+  std::array<std::int32_t, kInstructionKinds.size()> option_count;
+  std::int32_t joined;  // a process has driven this stage
+  std::int64_t untaken_requests;
+
+  std::int32_t running_kind;  // or kIdle
+  double remaining;           // of the running instruction: 1 to 0
+  double noise_factor;        // on its time
+  std::int64_t updated_ns;
+  std::int64_t completes_ns;  // or kNever
+  std::uint64_t executions;
+};
+
+struct SimGpuState {
+  std::int32_t stage;
+  std::int32_t highest_mhz;
+  std::int32_t locked_mhz;  // 0: not locked
+  std::int32_t current_mhz;
+  std::int32_t pending_mhz;  // a request that has not taken effect, or 0
+  std::int64_t pending_ns;
+  double power_w;
+  double total_j;  // at since_ns; grows with power_w since then
+  std::int64_t since_ns;
+  double tick_j;  // what the counter shows until the first tick after since_ns
+  std::int64_t tick_ns;
+  std::int64_t tick_phase_ns;
+};
+
+enum class SimActivity : std::int32_t { kFree = 0, kRunning, kComputing, kWaiting, kSleeping, kServing };
+
+struct SimParticipantState {
+  SimActivity activity;
+  std::int32_t is_job;
+  std::int32_t stage;  // of a job's participant
+  std::int32_t pid;
+  std::uint64_t start_time;
+  std::int64_t wake_ns;               // while sleeping
+  std::uint64_t channel;              // while waiting
+  std::atomic<std::uint32_t> signal;  // futex: counts wake-ups
+};
+
+struct SimChannelState {
+  std::uint64_t id;
+  std::int64_t untaken;
+  std::int32_t used;
+};
+
+struct SimLayout {
+  std::uint64_t magic;  // written last
+  pthread_mutex_t mutex;
+  std::int64_t now_ns;
+  double pace;
+  std::int64_t wall_start_ns;
+  std::int64_t switch_ns;
+  std::int64_t tick_ns;
+  double noise;
+  std::uint64_t seed;
+  std::int32_t observers_run_on;
+  std::int32_t shut_down;
+  std::int32_t stage_count;
+  std::int32_t gpu_count;
+  std::int32_t option_count;
+  std::int32_t slots_used;  // participants beyond never took part
+  std::array<SimParticipantState, 1024> slots;
+  std::array<SimChannelState, 8192> channels;
+
+  std::span<SimParticipantState> participants() {
+    return {slots.data(), static_cast<std::size_t>(slots_used)};
+  }
+
+  // The arrays follow the header in this order.
+  static std::size_t bytes(std::size_t stages, std::size_t gpus, std::size_t options) {
+    return sizeof(SimLayout) + stages * sizeof(SimStageState) + gpus * sizeof(SimGpuState) +
+           options * sizeof(SimOptionRow);
+  }
+  std::span<SimStageState> stages() {
+    return {reinterpret_cast<SimStageState*>(this + 1), static_cast<std::size_t>(stage_count)};
+  }
+  std::span<SimGpuState> gpus() {
+    return {reinterpret_cast<SimGpuState*>(stages().data() + stage_count),
+            static_cast<std::size_t>(gpu_count)};
+  }
+  std::span<SimOptionRow> options() {
+    return {reinterpret_cast<SimOptionRow*>(gpus().data() + gpu_count),
+            static_cast<std::size_t>(option_count)};
+  }
+};
+
+}  // namespace slackline

@@ -1,0 +1,526 @@
+#include "slackline/device/sim_world.h"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <climits>
+#include <cmath>
+#include <cstring>
+#include <new>
+#include <set>
+#include <utility>
+
+#include "sim_layout.h"
+#include "sim_physics.h"
+#include "slackline/base/descriptor.h"
+#include "slackline/base/error.h"
+
+namespace slackline {
+namespace {
+
+constexpr std::uint64_t kMagic = 0x31646c726f77536bULL;  // changes with the layout
+constexpr double kNanosecondsPerSecond = 1e9;
+/// How long a participant may be dead before others notice, in wall time.
+constexpr std::int64_t kLivenessCheckNs = 50'000'000;
+
+std::int64_t to_nanoseconds(Seconds time) {
+  return std::llround(time.value() * kNanosecondsPerSecond);
+}
+Seconds from_nanoseconds(std::int64_t ns) {
+  return Seconds(static_cast<double>(ns) / kNanosecondsPerSecond);
+}
+
+std::int64_t wall_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1'000'000'000 + now.tv_nsec;
+}
+
+void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected, std::int64_t timeout_ns) {
+  const timespec timeout{timeout_ns / 1'000'000'000, timeout_ns % 1'000'000'000};
+  ::syscall(SYS_futex, &word, FUTEX_WAIT, expected, &timeout, nullptr, 0);
+}
+
+void futex_wake(std::atomic<std::uint32_t>& word) {
+  word.fetch_add(1);
+  ::syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+[[noreturn]] void fail(const std::string& operation, const std::string& path) {
+  throw DeviceError(operation, "sim:" + path, std::strerror(errno));
+}
+
+void start_running(SimParticipantState& participant) {
+  participant.activity = SimActivity::kRunning;
+  futex_wake(participant.signal);
+}
+
+std::int64_t untaken(const SimLayout& world, std::uint64_t channel) {
+  for (std::size_t i = 0; i < world.channels.size(); ++i) {
+    const SimChannelState& state = world.channels[(channel + i) % world.channels.size()];
+    if (state.used == 0) return 0;
+    if (state.id == channel) return state.untaken;
+  }
+  return 0;
+}
+
+SimChannelState& channel_state(SimLayout& world, std::uint64_t channel) {
+  for (std::size_t i = 0; i < world.channels.size(); ++i) {
+    SimChannelState& state = world.channels[(channel + i) % world.channels.size()];
+    if (state.used != 0 && state.id != channel) continue;
+    if (state.used == 0) state = {channel, 0, 1};
+    return state;
+  }
+  throw DeviceError("send", "",
+                    "the job uses more than " + std::to_string(world.channels.size()) + " channels");
+}
+
+bool may_advance(SimLayout& world) {
+  for (const SimStageState& stage : world.stages()) {
+    if (stage.joined == 0) return false;
+  }
+  bool has_job = world.observers_run_on != 0;
+  bool has_server = false;
+  for (const SimParticipantState& participant : world.participants()) {
+    if (participant.activity == SimActivity::kFree) continue;
+    has_job = has_job || participant.is_job != 0;
+    has_server = has_server || participant.activity == SimActivity::kServing;
+    if (participant.activity == SimActivity::kRunning) return false;
+    const bool waits = participant.activity == SimActivity::kWaiting;
+    if (waits && untaken(world, participant.channel) > 0) return false;
+  }
+  const auto is_asking = [](const SimStageState& stage) { return stage.untaken_requests > 0; };
+  if (has_server && std::ranges::any_of(world.stages(), is_asking)) return false;
+  return has_job;
+}
+
+std::int64_t next_event(SimLayout& world) {
+  std::int64_t next = next_physical_event(world);
+  for (const SimParticipantState& participant : world.participants()) {
+    if (participant.activity == SimActivity::kSleeping) next = std::min(next, participant.wake_ns);
+  }
+  return next;
+}
+
+/// Everything that is due at `now_ns` happens, and those who waited for it run again.
+void process_events(SimLayout& world) {
+  apply_physical_events(world);
+  for (SimParticipantState& participant : world.participants()) {
+    const bool done = participant.activity == SimActivity::kComputing &&
+                      world.stages()[static_cast<std::size_t>(participant.stage)].running_kind == kIdle;
+    const bool awake = participant.activity == SimActivity::kSleeping && participant.wake_ns <= world.now_ns;
+    if (done || awake) start_running(participant);
+  }
+}
+
+void advance_virtual_time(SimLayout& world) {
+  while (may_advance(world)) {
+    const std::int64_t next = next_event(world);
+    if (next == kNever) return;
+    world.now_ns = std::max(world.now_ns, next);
+    process_events(world);
+  }
+}
+
+void follow_wall_time(SimLayout& world) {
+  const auto now =
+      static_cast<std::int64_t>(static_cast<double>(wall_ns() - world.wall_start_ns) * world.pace);
+  while (true) {
+    const std::int64_t next = next_event(world);
+    if (next > now) break;
+    world.now_ns = std::max(world.now_ns, next);
+    process_events(world);
+  }
+  world.now_ns = std::max(world.now_ns, now);
+}
+
+void remove(SimLayout& world, SimParticipantState& participant) {
+  if (participant.is_job != 0) {
+    SimStageState& stage = world.stages()[static_cast<std::size_t>(participant.stage)];
+    abort_instruction(world, stage);
+    stage.untaken_requests = 0;
+  }
+  participant.activity = SimActivity::kFree;
+}
+
+void remove_dead(SimLayout& world) {
+  for (SimParticipantState& participant : world.participants()) {
+    if (participant.activity == SimActivity::kFree) continue;
+    if (is_alive({participant.pid, participant.start_time})) continue;
+    remove(world, participant);
+  }
+}
+
+void advance(SimLayout& world) {
+  if (world.pace == 0) {
+    advance_virtual_time(world);
+  } else {
+    follow_wall_time(world);
+  }
+}
+
+}  // namespace
+
+/// Holds the world's lock. A process that died with it leaves plain data, each field of which is still valid.
+class SimWorld::Guard {
+ public:
+  explicit Guard(const SimWorld& world) : world_(*world.layout_) {
+    if (::pthread_mutex_lock(&world_.mutex) == EOWNERDEAD) ::pthread_mutex_consistent(&world_.mutex);
+    if (world_.pace != 0) follow_wall_time(world_);
+  }
+  Guard(const Guard&) = delete;
+  Guard& operator=(const Guard&) = delete;
+  ~Guard() { ::pthread_mutex_unlock(&world_.mutex); }
+
+  /// Waits until somebody has let `participant` run again.
+  void block(SimParticipantState& participant) {
+    advance(world_);
+    while (participant.activity != SimActivity::kRunning) {
+      const std::uint32_t seen = participant.signal.load();
+      std::int64_t patience = kLivenessCheckNs;
+      if (world_.pace != 0) {
+        const std::int64_t next = next_event(world_);
+        const double until = next == kNever ? static_cast<double>(kLivenessCheckNs)
+                                            : static_cast<double>(next - world_.now_ns) / world_.pace + 1;
+        patience = static_cast<std::int64_t>(std::clamp(until, 1.0, static_cast<double>(kLivenessCheckNs)));
+      }
+      ::pthread_mutex_unlock(&world_.mutex);
+      const std::int64_t begin = wall_ns();
+      futex_wait(participant.signal, seen, patience);
+      if (::pthread_mutex_lock(&world_.mutex) == EOWNERDEAD) ::pthread_mutex_consistent(&world_.mutex);
+      if (wall_ns() - begin >= kLivenessCheckNs) remove_dead(world_);
+      advance(world_);
+    }
+  }
+
+ private:
+  SimLayout& world_;
+};
+
+void SimWorld::create(const std::string& path, const std::vector<SimStage>& stages,
+                      const SimOptions& options) {
+  std::size_t gpus = 0;
+  std::size_t rows = 0;
+  for (const SimStage& stage : stages) {
+    gpus += static_cast<std::size_t>(stage.gpus);
+    for (const auto& [kind, list] : stage.instructions) rows += list.size();
+  }
+  const Descriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!fd) fail("create", path);
+  const std::size_t bytes = SimLayout::bytes(stages.size(), gpus, rows);
+  if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) fail("create", path);
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  if (memory == MAP_FAILED) fail("create", path);
+
+  auto& world = *new (memory) SimLayout;  // the file is zero already
+  world.pace = options.pace;
+  world.wall_start_ns = wall_ns();
+  world.switch_ns = to_nanoseconds(options.switch_latency);
+  world.tick_ns = std::max<std::int64_t>(1, to_nanoseconds(options.counter_period));
+  world.noise = options.noise;
+  world.seed = options.seed;
+  world.stage_count = static_cast<std::int32_t>(stages.size());
+  world.gpu_count = static_cast<std::int32_t>(gpus);
+  world.option_count = static_cast<std::int32_t>(rows);
+  std::int32_t next_gpu = 0;
+  std::int32_t next_row = 0;
+  for (std::size_t s = 0; s < stages.size(); ++s) {
+    SimStageState& state = world.stages()[s];
+    state = {};
+    state.first_gpu = next_gpu;
+    state.gpus = stages[s].gpus;
+    state.blocking_w = stages[s].blocking_power.value();
+    state.running_kind = kIdle;
+    state.completes_ns = kNever;
+    std::int32_t highest = 0;
+    for (const auto& [kind, list] : stages[s].instructions) {
+      state.first_option[static_cast<std::size_t>(kind)] = next_row;
+      state.option_count[static_cast<std::size_t>(kind)] = static_cast<std::int32_t>(list.size());
+      for (const SimOption& option : list) {
+        world.options()[static_cast<std::size_t>(next_row++)] = {option.clock.value(), option.time.value(),
+                                                                 option.energy.value()};
+        highest = std::max(highest, option.clock.value());
+      }
+    }
+    for (int g = 0; g < stages[s].gpus; ++g) {
+      SimGpuState& gpu = world.gpus()[static_cast<std::size_t>(next_gpu)];
+      gpu = {};
+      gpu.stage = static_cast<std::int32_t>(s);
+      gpu.highest_mhz = highest;
+      gpu.current_mhz = highest;
+      gpu.power_w = state.blocking_w;
+      // Counters of different GPUs tick at different moments; the golden ratio spreads them evenly.
+      gpu.tick_phase_ns = static_cast<std::int64_t>(std::fmod(0.618033988749895 * (next_gpu + 1), 1.0) *
+                                                    static_cast<double>(world.tick_ns));
+      ++next_gpu;
+    }
+  }
+  pthread_mutexattr_t attributes{};
+  ::pthread_mutexattr_init(&attributes);
+  ::pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+  ::pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+  ::pthread_mutex_init(&world.mutex, &attributes);
+  ::pthread_mutexattr_destroy(&attributes);
+  world.magic = kMagic;
+  ::munmap(memory, bytes);
+}
+
+SimWorld::SimWorld(std::string path) : path_(std::move(path)) {
+  const Descriptor fd(::open(path_.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd) fail("open", path_);
+  struct stat status {};
+  if (::fstat(fd.get(), &status) != 0) fail("open", path_);
+  const auto not_ours = [&] {
+    return DeviceError("open", "sim:" + path_, "not a simulated node of this version");
+  };
+  if (!S_ISREG(status.st_mode) || status.st_uid != ::geteuid()) throw not_ours();
+  bytes_ = static_cast<std::size_t>(status.st_size);
+  if (bytes_ < sizeof(SimLayout)) throw not_ours();
+  void* memory = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  if (memory == MAP_FAILED) fail("open", path_);
+  layout_ = static_cast<SimLayout*>(memory);
+  const auto count = [](std::int32_t n) { return static_cast<std::size_t>(std::max(n, 0)); };
+  if (layout_->magic != kMagic ||
+      bytes_ != SimLayout::bytes(count(layout_->stage_count), count(layout_->gpu_count),
+                                 count(layout_->option_count))) {
+    ::munmap(layout_, bytes_);
+    throw not_ours();
+  }
+}
+
+SimWorld::~SimWorld() {
+  ::munmap(layout_, bytes_);
+}
+
+int SimWorld::stages() const {
+  return layout_->stage_count;
+}
+int SimWorld::gpus() const {
+  return layout_->gpu_count;
+}
+bool SimWorld::is_virtual() const {
+  return layout_->pace == 0;
+}
+Seconds SimWorld::counter_period() const {
+  return from_nanoseconds(layout_->tick_ns);
+}
+
+Seconds SimWorld::now() {
+  const Guard guard(*this);
+  return from_nanoseconds(layout_->now_ns);
+}
+
+int SimWorld::join(Role role, int stage) {
+  const Guard guard(*this);
+  remove_dead(*layout_);
+  const auto participants = layout_->participants();
+  if (role == Role::kJob) {
+    const bool taken =
+        std::any_of(participants.begin(), participants.end(), [&](const SimParticipantState& p) {
+          return p.activity != SimActivity::kFree && p.is_job != 0 && p.stage == stage;
+        });
+    if (taken || stage < 0 || stage >= layout_->stage_count) {
+      throw DeviceError("join", "stage " + std::to_string(stage),
+                        taken ? "another process drives it already" : "there is no such stage");
+    }
+  }
+  auto& slots = layout_->slots;
+  const auto free = std::find_if(slots.begin(), slots.end(), [](const SimParticipantState& p) {
+    return p.activity == SimActivity::kFree;
+  });
+  if (free == slots.end()) throw DeviceError("join", "", "too many processes take part");
+  const ProcessIdentity self = this_process();
+  free->is_job = role == Role::kJob ? 1 : 0;
+  free->stage = stage;
+  free->pid = self.pid;
+  free->start_time = self.start_time;
+  free->activity = SimActivity::kRunning;
+  if (role == Role::kJob) layout_->stages()[static_cast<std::size_t>(stage)].joined = 1;
+  const auto slot = static_cast<std::int32_t>(free - slots.begin());
+  layout_->slots_used = std::max(layout_->slots_used, slot + 1);
+  return slot;
+}
+
+SimWorld::Participant SimWorld::join_as_observer() {
+  return {this, join(Role::kObserver, 0)};
+}
+SimWorld::Participant SimWorld::join_as_stage(int stage) {
+  return {this, join(Role::kJob, stage)};
+}
+
+void SimWorld::send(Channel channel) {
+  const Guard guard(*this);
+  ++channel_state(*layout_, channel).untaken;
+}
+
+void SimWorld::take_requests(int stage, std::int64_t requests) {
+  const Guard guard(*this);
+  // Those of a process that died meanwhile are off the books already.
+  std::int64_t& untaken = layout_->stages()[static_cast<std::size_t>(stage)].untaken_requests;
+  untaken = std::max<std::int64_t>(0, untaken - requests);
+  advance(*layout_);
+}
+
+void SimWorld::let_observers_run_on() {
+  const Guard guard(*this);
+  layout_->observers_run_on = 1;
+  remove_dead(*layout_);
+  advance(*layout_);
+}
+
+void SimWorld::shut_down() {
+  const Guard guard(*this);
+  layout_->shut_down = 1;
+  for (SimParticipantState& participant : layout_->participants()) {
+    if (participant.activity == SimActivity::kSleeping) start_running(participant);
+  }
+}
+
+std::vector<Megahertz> SimWorld::supported_clocks(GpuId gpu) const {
+  const auto stage_index = static_cast<std::size_t>(layout_->gpus()[gpu.index()].stage);
+  const SimStageState& stage = layout_->stages()[stage_index];
+  std::set<std::int32_t> clocks;
+  for (const InstructionKind kind : kInstructionKinds) {
+    const auto k = static_cast<std::size_t>(kind);
+    for (std::int32_t i = 0; i < stage.option_count[k]; ++i) {
+      clocks.insert(layout_->options()[static_cast<std::size_t>(stage.first_option[k] + i)].clock_mhz);
+    }
+  }
+  std::vector<Megahertz> falling;
+  for (auto clock = clocks.rbegin(); clock != clocks.rend(); ++clock) falling.emplace_back(*clock);
+  return falling;
+}
+
+void SimWorld::lock_clock(GpuId gpu, Megahertz clock) {
+  const std::vector<Megahertz> supported = supported_clocks(gpu);
+  if (std::find(supported.begin(), supported.end(), clock) == supported.end()) {
+    throw DeviceError("lock clock", "sim:" + path_ + "#" + std::to_string(gpu.value()),
+                      std::to_string(clock.value()) + " MHz is not supported");
+  }
+  const Guard guard(*this);
+  SimGpuState& state = layout_->gpus()[gpu.index()];
+  state.locked_mhz = clock.value();
+  request_clock(*layout_, state, clock.value());
+}
+
+void SimWorld::unlock_clock(GpuId gpu) {
+  const Guard guard(*this);
+  SimGpuState& state = layout_->gpus()[gpu.index()];
+  state.locked_mhz = 0;
+  request_clock(*layout_, state, state.highest_mhz);
+}
+
+std::optional<Megahertz> SimWorld::locked_clock(GpuId gpu) {
+  const Guard guard(*this);
+  const std::int32_t clock = layout_->gpus()[gpu.index()].locked_mhz;
+  return clock == 0 ? std::nullopt : std::optional(Megahertz(clock));
+}
+
+Megahertz SimWorld::observed_clock(GpuId gpu) {
+  const Guard guard(*this);
+  return Megahertz(layout_->gpus()[gpu.index()].current_mhz);
+}
+
+EnergyReading SimWorld::energy(GpuId gpu) {
+  const Guard guard(*this);
+  const SimCounter counter = read_counter(*layout_, layout_->gpus()[gpu.index()]);
+  return {Joules(counter.total_j), from_nanoseconds(counter.tick_ns)};
+}
+
+SimWorld::Participant::Participant(Participant&& other) noexcept
+    : world_(std::exchange(other.world_, nullptr)), slot_(other.slot_) {}
+
+SimWorld::Participant::~Participant() {
+  if (world_ == nullptr) return;
+  const Guard guard(*world_);
+  SimParticipantState& self = world_->layout_->slots[static_cast<std::size_t>(slot_)];
+  remove(*world_->layout_, self);
+  advance(*world_->layout_);
+}
+
+void SimWorld::Participant::launch(InstructionKind kind) {
+  const Guard guard(*world_);
+  const SimParticipantState& self = world_->layout_->slots[static_cast<std::size_t>(slot_)];
+  SimStageState& stage = world_->layout_->stages()[static_cast<std::size_t>(self.stage)];
+  if (stage.option_count[static_cast<std::size_t>(kind)] == 0) {
+    throw DeviceError("run", "stage " + std::to_string(self.stage),
+                      "its profile has no '" + std::string(name_of(kind)) + "'");
+  }
+  begin_instruction(*world_->layout_, stage, kind);
+}
+
+void SimWorld::Participant::synchronize() {
+  Guard guard(*world_);
+  SimParticipantState& self = world_->layout_->slots[static_cast<std::size_t>(slot_)];
+  if (world_->layout_->stages()[static_cast<std::size_t>(self.stage)].running_kind == kIdle) return;
+  self.activity = SimActivity::kComputing;
+  guard.block(self);
+}
+
+void SimWorld::Participant::wait_begin(Channel channel) {
+  if (!world_->is_virtual()) return;
+  const Guard guard(*world_);
+  SimParticipantState& self = world_->layout_->slots[static_cast<std::size_t>(slot_)];
+  self.activity = SimActivity::kWaiting;
+  self.channel = channel;
+  advance(*world_->layout_);
+}
+
+void SimWorld::Participant::wait_end(Channel channel) {
+  if (!world_->is_virtual()) return;
+  const Guard guard(*world_);
+  world_->layout_->slots[static_cast<std::size_t>(slot_)].activity = SimActivity::kRunning;
+  --channel_state(*world_->layout_, channel).untaken;
+}
+
+bool SimWorld::Participant::sleep_until(Seconds time) {
+  Guard guard(*world_);
+  SimParticipantState& self = world_->layout_->slots[static_cast<std::size_t>(slot_)];
+  self.wake_ns = to_nanoseconds(time);
+  if (world_->layout_->shut_down == 0 && self.wake_ns > world_->layout_->now_ns) {
+    self.activity = SimActivity::kSleeping;
+    guard.block(self);
+  }
+  return world_->layout_->shut_down == 0;
+}
+
+void SimWorld::Participant::post_request() {
+  const Guard guard(*world_);
+  const SimParticipantState& self = world_->layout_->slots[static_cast<std::size_t>(slot_)];
+  ++world_->layout_->stages()[static_cast<std::size_t>(self.stage)].untaken_requests;
+}
+
+void SimWorld::Participant::serve_requests() {
+  const Guard guard(*world_);
+  world_->layout_->slots[static_cast<std::size_t>(slot_)].activity = SimActivity::kServing;
+  advance(*world_->layout_);
+}
+
+std::string SimDevice::gpu_name(GpuId gpu) const {
+  return "sim:" + world_->path() + "#" + std::to_string(gpu.value());
+}
+
+std::vector<Megahertz> SimDevice::supported_clocks(GpuId gpu) const {
+  return world_->supported_clocks(gpu);
+}
+
+bool unlock_simulated_gpu(const std::string& gpu_name) {
+  const std::size_t mark = gpu_name.rfind('#');
+  if (!gpu_name.starts_with("sim:") || mark == std::string::npos) return false;
+  const std::string path = gpu_name.substr(4, mark - 4);
+  if (::access(path.c_str(), F_OK) != 0) return true;  // the world is gone, and its GPUs with it
+  SimWorld world(path);
+  const GpuId gpu(std::atoi(gpu_name.c_str() + mark + 1));
+  if (gpu.value() >= 0 && gpu.value() < world.gpus()) world.unlock_clock(gpu);
+  return true;
+}
+
+}  // namespace slackline

@@ -1,0 +1,112 @@
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "session.h"
+#include "slackline.h"
+#include "slackline_sim.h"
+
+struct slackline_session {
+  slackline::Session session;
+};
+
+namespace {
+
+using slackline::InstructionKind;
+static_assert(static_cast<int>(InstructionKind::kForward) == SLACKLINE_FORWARD);
+static_assert(static_cast<int>(InstructionKind::kBackward) == SLACKLINE_BACKWARD);
+
+/// Training must not end because of us: nothing is thrown over the border, and what happens is said once on
+/// stderr.
+int refuse(slackline_session* session, int status, std::string message) {
+  session->session.message = std::move(message);
+  std::fprintf(stderr, "slackline: %s\n", session->session.message.c_str());
+  return status;
+}
+
+template <class Call>
+int guarded(slackline_session* session, Call call) {
+  if (session == nullptr) return SLACKLINE_EINVAL;
+  try {
+    std::string reason = call(session->session);
+    return reason.empty() ? SLACKLINE_OK : refuse(session, SLACKLINE_ESEQUENCE, std::move(reason));
+  } catch (const std::exception& error) {
+    return refuse(session, SLACKLINE_EREFUSED, error.what());
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+int slackline_open(int stage, int stages, slackline_session** session) {
+  if (session == nullptr) return SLACKLINE_EINVAL;
+  *session = new slackline_session;
+  if (stage < 0 || stage >= stages) {
+    return refuse(*session, SLACKLINE_EINVAL,
+                  "stage " + std::to_string(stage) + " of " + std::to_string(stages) + " does not exist");
+  }
+  return guarded(*session, [&](slackline::Session& s) { return s.open(stage, stages), std::string(); });
+}
+
+void slackline_close(slackline_session* session) {
+  delete session;
+}
+
+int slackline_step_begin(slackline_session* session) {
+  return guarded(session, [](slackline::Session& s) { return s.step_begin(); });
+}
+
+int slackline_step_end(slackline_session* session) {
+  return guarded(session, [](slackline::Session& s) { return s.step_end(); });
+}
+
+int slackline_instruction_begin(slackline_session* session, int kind, int microbatch) {
+  if (kind != SLACKLINE_FORWARD && kind != SLACKLINE_BACKWARD) return SLACKLINE_EINVAL;
+  return guarded(session, [&](slackline::Session& s) {
+    return s.instruction_begin(static_cast<InstructionKind>(kind), microbatch);
+  });
+}
+
+int slackline_instruction_end(slackline_session* session) {
+  return guarded(session, [](slackline::Session& s) { return s.instruction_end(), std::string(); });
+}
+
+int slackline_instruction_again(slackline_session* session) {
+  bool again = false;
+  guarded(session, [&](slackline::Session& s) { return again = s.instruction_again(), std::string(); });
+  return again ? 1 : 0;
+}
+
+const char* slackline_message(const slackline_session* session) {
+  return session == nullptr ? "" : session->session.message.c_str();
+}
+
+int slackline_is_simulated(const slackline_session* session) {
+  return session != nullptr && const_cast<slackline_session*>(session)->session.world() != nullptr ? 1 : 0;
+}
+
+void slackline_sim_send(slackline_session* session, slackline_channel channel) {
+  guarded(session, [&](slackline::Session& s) {
+    if (s.world() != nullptr && s.world()->is_virtual()) s.world()->send(channel);
+    return std::string();
+  });
+}
+
+void slackline_sim_wait_begin(slackline_session* session, slackline_channel channel) {
+  guarded(session, [&](slackline::Session& s) {
+    if (s.participant() != nullptr) s.participant()->wait_begin(channel);
+    return std::string();
+  });
+}
+
+void slackline_sim_wait_end(slackline_session* session, slackline_channel channel) {
+  guarded(session, [&](slackline::Session& s) {
+    if (s.participant() != nullptr) s.participant()->wait_end(channel);
+    return std::string();
+  });
+}
+
+}  // extern "C"
