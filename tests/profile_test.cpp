@@ -1,0 +1,186 @@
+#include "slackline/profile/profile.h"
+
+#include <locale>
+
+#include "catch.h"
+#include "dice.h"
+#include "scratch_folder.h"
+#include "slackline/base/error.h"
+#include "slackline/base/number_text.h"
+#include "slackline/profile/profile_io.h"
+
+namespace slackline {
+namespace {
+
+const std::string kSource = SLACKLINE_SOURCE_DIR;
+
+double any_positive(Dice& dice) {
+  return dice.between(1e-6, 1) * (dice.number(0, 1) == 0 ? 1 : 1e9);
+}
+
+Profile random_profile(Dice& dice) {
+  Profile profile{"a: 'model' # \"x\"", "GPU\n80GB", "", "yes", {}};
+  for (int s = dice.number(1, 4); s > 0; --s) {
+    StageProfile stage;
+    stage.tensor_parallel = dice.number(1, 8);
+    if (dice.number(0, 1) == 1) stage.blocking_power = Watts(any_positive(dice));
+    for (const InstructionKind kind : kInstructionKinds) {
+      for (int clock = 2000; clock > 0; clock -= dice.number(1, 900)) {
+        stage.instructions[kind].push_back(
+            {Megahertz(clock), Seconds(any_positive(dice)), Joules(any_positive(dice))});
+      }
+    }
+    profile.stages.push_back(stage);
+  }
+  return profile;
+}
+
+/// What a CSV file can say: no names, powers and degrees.
+std::string to_csv(const Profile& profile) {
+  std::string text = "stage,instruction,frequency,time,energy\n";
+  for (std::size_t s = 0; s < profile.stages.size(); ++s) {
+    for (const auto& [kind, options] : profile.stages[s].instructions) {
+      for (const Measurement& m : options) {
+        text += std::to_string(s) + "," + std::string(name_of(kind)) + "," + std::to_string(m.clock.value()) +
+                "," + exact_text(m.time.value()) + "," + exact_text(m.energy.value()) + "\n";
+      }
+    }
+  }
+  return text;
+}
+
+TEST_CASE("profile: YAML reads back exactly, and the same profile gives the same bytes", "[profile]") {
+  Dice dice(3);
+  for (int i = 0; i < 50; ++i) {
+    const Profile profile = random_profile(dice);
+    const std::string text = to_yaml(profile);
+    const Profile read = parse_profile_yaml("p.yaml", text);
+    CHECK(read == profile);
+    CHECK(to_yaml(read) == text);
+  }
+}
+
+TEST_CASE("profile: CSV reads back exactly, whatever the order of its rows and line ends", "[profile]") {
+  Dice dice(4);
+  for (int i = 0; i < 20; ++i) {
+    Profile profile = random_profile(dice);
+    profile.model = profile.gpu = profile.licence = "";
+    for (StageProfile& stage : profile.stages) stage.tensor_parallel = 1, stage.blocking_power.reset();
+    const std::string text = to_csv(profile);
+    CHECK(parse_profile_csv("p.csv", text) == profile);
+
+    std::string windows;
+    for (const char c : text) windows += c == '\n' ? std::string("\r\n") : std::string(1, c);
+    CHECK(parse_profile_csv("p.csv", windows) == profile);
+    CHECK(parse_profile_csv("p.csv", text.substr(0, text.size() - 1)) == profile);
+    CHECK(parse_profile_csv("p.csv", text + "\n") == profile);
+
+    std::vector<std::string> rows;
+    std::istringstream lines(text.substr(text.find('\n') + 1));
+    for (std::string line; std::getline(lines, line);) rows.push_back(line);
+    std::string shuffled = text.substr(0, text.find('\n') + 1);
+    while (!rows.empty()) {
+      const auto pick = rows.begin() + dice.number(0, static_cast<int>(rows.size()) - 1);
+      shuffled += *pick + "\n";
+      rows.erase(pick);
+    }
+    CHECK(parse_profile_csv("p.csv", shuffled) == profile);
+  }
+}
+
+TEST_CASE("profile: ranks of a stage become one, with the slowest time and the mean energy", "[profile]") {
+  // A stage in lockstep is as fast as its slowest rank, and a measurement is of one GPU of the stage.
+  const Profile profile = read_profile(kSource + "/tests/data/toy-profile.csv");
+  REQUIRE(profile.stages.size() == 2);
+  const auto& forward = profile.stages[0].instructions.at(InstructionKind::kForward);
+  REQUIRE(forward.size() == 2);
+  CHECK(forward[0] == Measurement{Megahertz(1400), Seconds(0.011), Joules(3.5)});
+  CHECK(forward[1] == Measurement{Megahertz(1200), Seconds(0.013), Joules(3.0)});
+  CHECK(profile.stages[0].instructions.at(InstructionKind::kBackward)[0] ==
+        Measurement{Megahertz(1400), Seconds(0.020), Joules(6.5)});
+  CHECK(profile.stages[1].instructions.at(InstructionKind::kForward)[0] ==
+        Measurement{Megahertz(1400), Seconds(0.030), Joules(9)});
+  CHECK(profile.stages[0].tensor_parallel == 1);
+  CHECK_FALSE(profile.stages[0].blocking_power.has_value());
+}
+
+TEST_CASE("profile: clocks fall, whatever the file's order, and the first is the highest", "[profile]") {
+  for (const char* name : {"gpt3-175b", "bloom-176b"}) {
+    const Profile profile = read_profile(kSource + "/profiles/" + name + "-a100-sxm.csv");
+    REQUIRE(profile.stages.size() == 8);
+    for (const StageProfile& stage : profile.stages) {
+      CHECK(highest_clock(stage) == Megahertz(1410));
+      for (const InstructionKind kind : kInstructionKinds) {
+        const auto& options = stage.instructions.at(kind);
+        CHECK(options.size() == 38);
+        for (std::size_t i = 1; i < options.size(); ++i) CHECK(options[i].clock < options[i - 1].clock);
+        for (const Measurement& option : options)
+          CHECK(find_measurement(stage, kind, option.clock) == &option);
+        CHECK(find_measurement(stage, kind, Megahertz(1)) == nullptr);
+      }
+    }
+    CHECK(gpu_count(profile) == 8);
+  }
+}
+
+TEST_CASE("profile: the shipped YAML files are the published measurements at full size", "[profile]") {
+  // The published files are shrunk: time and energy by 10, and a measurement stands for one of 8 GPUs a
+  // stage.
+  for (const std::string name : {"gpt3-175b", "bloom-176b"}) {
+    CAPTURE(name);
+    const std::string stem = kSource + "/profiles/" + name + "-a100-sxm";
+    const Profile published = read_profile(stem + ".csv");
+    const Profile full = read_profile(stem + ".yaml");
+    CHECK_FALSE(full.model.empty());
+    CHECK_FALSE(full.gpu.empty());
+    CHECK_FALSE(full.origin.empty());
+    REQUIRE(full.stages.size() == published.stages.size());
+    for (std::size_t s = 0; s < full.stages.size(); ++s) {
+      CHECK(full.stages[s].tensor_parallel == 8);
+      REQUIRE(full.stages[s].blocking_power.has_value());
+      CHECK(full.stages[s].blocking_power->value() == 83.64);
+      for (const InstructionKind kind : kInstructionKinds) {
+        const auto& small = published.stages[s].instructions.at(kind);
+        const auto& large = full.stages[s].instructions.at(kind);
+        REQUIRE(large.size() == small.size());
+        for (std::size_t i = 0; i < small.size(); ++i) {
+          CHECK(large[i].clock == small[i].clock);
+          CHECK(std::abs(large[i].time / small[i].time - 10) < 1e-6);
+          CHECK(std::abs(large[i].energy / small[i].energy - 10) < 1e-6);
+        }
+      }
+    }
+  }
+}
+
+struct CommaAndGroups : std::numpunct<char> {
+  char do_decimal_point() const override { return ','; }
+  char do_thousands_sep() const override { return '.'; }
+  std::string do_grouping() const override { return "\3"; }
+};
+
+TEST_CASE("profile: a file does not depend on the locale it was written in", "[profile]") {
+  const Profile profile = read_profile(kSource + "/tests/data/toy-profile.yaml");
+  const std::string expected = to_yaml(profile);
+  const std::locale before = std::locale::global(std::locale(std::locale::classic(), new CommaAndGroups));
+  const std::string text = to_yaml(profile);
+  const Profile read = parse_profile_yaml("p.yaml", expected);
+  std::locale::global(before);
+  CHECK(text == expected);
+  CHECK(read == profile);
+}
+
+TEST_CASE("profile: an error in text names the file it was told, and the line", "[profile]") {
+  try {
+    (void)parse_profile_csv("x.csv", "stage,instruction,frequency,time,energy\n0,forward,1400,oops,1\n");
+    FAIL("accepted");
+  } catch (const InputError& error) {
+    CHECK(error.file() == "x.csv");
+    CHECK(error.line() == 2);
+    CHECK(error.key() == "time");
+    CHECK(error.reason() == "'oops' is not a finite number");
+  }
+}
+
+}  // namespace
+}  // namespace slackline

@@ -1,0 +1,354 @@
+#include "slackline/schedule/schedule.h"
+
+#include <algorithm>
+
+#include "catch.h"
+#include "random_pipeline.h"
+#include "slackline/base/error.h"
+#include "slackline/pipeline/event_times.h"
+#include "slackline/profile/profile_io.h"
+#include "slackline/schedule/clock_search.h"
+#include "slackline/schedule/extreme_point.h"
+#include "slackline/schedule/planner.h"
+#include "slackline/schedule/verification.h"
+
+namespace slackline {
+namespace {
+
+const std::string kSource = SLACKLINE_SOURCE_DIR;
+
+Workload gpt3(int microbatches) {
+  Profile profile = read_profile(kSource + "/profiles/gpt3-175b-a100-sxm.csv");
+  for (StageProfile& stage : profile.stages) stage.blocking_power = Watts(83.64);
+  return {std::move(profile), "1f1b", microbatches};
+}
+
+Joules effective_cost(const Workload& workload, const Plan& plan) {
+  return plan.energy - workload.blocking_power() * plan.time;
+}
+
+/// First fault that verification finds, or nothing.
+std::string fault_of(const Schedule& schedule, const Profile& profile) {
+  for (const PlanVerification& plan : verify(schedule, profile)) {
+    if (!plan.fault.empty()) return plan.fault;
+  }
+  return {};
+}
+
+TEST_CASE("clock_search: clocks are never later than the time they were sought for", "[schedule]") {
+  Dice dice(51);
+  for (int round = 0; round < 40; ++round) {
+    CAPTURE(round);
+    const Workload workload = random_workload(dice, 5, 10, 12);
+    const Problem problem = workload.problem();
+    const Frontier frontier = workload.frontier(solve_parametric(problem).breakpoints);
+    std::vector<Ticks> targets{frontier.fastest(), frontier.slowest()};
+    for (int k = 0; k < 4; ++k) {
+      const double span = static_cast<double>(frontier.slowest() - frontier.fastest());
+      targets.push_back(frontier.fastest() + static_cast<Ticks>(dice.part() * span));
+    }
+    const ParametricResult solved = solve_parametric(problem, targets);
+    for (std::size_t k = 0; k < targets.size(); ++k) {
+      const Clocks clocks = search_clocks(workload, problem, solved.optima[k]);
+      const Evaluation found = workload.evaluate(clocks);
+      CHECK(found.time <= targets[k]);
+      CHECK(found.energy >= frontier.energy(found.time) * (1 - 1e-9));
+      CHECK(search_clocks(workload, problem, solved.optima[k]) == clocks);
+    }
+  }
+}
+
+TEST_CASE("clock_search: no instruction could alone be slower and cheaper in the same time", "[schedule]") {
+  Dice dice(52);
+  for (int round = 0; round < 20; ++round) {
+    const Workload workload = random_workload(dice, 4, 6, 10);
+    const Problem problem = workload.problem();
+    const auto corners = solve_parametric(problem).breakpoints;
+    const Ticks target = (corners.front().time + corners.back().time) / 2;
+    const Optimum optimum = solve_parametric(problem, {target}).optima.front();
+    const Clocks clocks = search_clocks(workload, problem, optimum);
+    std::vector<Ticks> durations;
+    for (InstructionIndex i = 0; i < clocks.size(); ++i) {
+      const CostCurve& curve = workload.curve(i);
+      durations.push_back(curve.options[curve.find(clocks[i])].time);
+    }
+    const EventTimes times = event_times(workload.dag(), durations, target);
+    for (InstructionIndex i = 0; i < clocks.size(); ++i) {
+      const CostCurve& curve = workload.curve(i);
+      const std::size_t slower = curve.slowest_within(durations[i] + times.slack(i, durations[i]));
+      CHECK(curve.options[slower].clock == clocks[i]);
+    }
+  }
+}
+
+TEST_CASE("extreme_point: both are optimal with the same flow, and one is early, the other late",
+          "[schedule]") {
+  Dice dice(53);
+  for (int round = 0; round < 40; ++round) {
+    const Workload workload = random_workload(dice, 5, 10, 12);
+    const Problem problem = workload.problem();
+    const auto corners = solve_parametric(problem).breakpoints;
+    std::vector<Ticks> targets{corners.front().time, corners.back().time};
+    const double span = static_cast<double>(corners.back().time - corners.front().time);
+    for (int k = 0; k < 4; ++k) targets.push_back(targets[0] + static_cast<Ticks>(dice.part() * span));
+    for (const Optimum& optimum : solve_parametric(problem, targets).optima) {
+      const Optimum early = earliest_point(problem, optimum);
+      const Optimum late = latest_point(problem, optimum);
+      for (const Optimum* point : {&early, &late}) {
+        CHECK(check_certificate(problem, *point) == "");
+        CHECK(point->flow == optimum.flow);
+        CHECK(point->event_times[problem.sink()] == optimum.event_times[problem.sink()]);
+      }
+      bool between = true;
+      for (std::uint32_t event = 0; event < problem.events(); ++event) {
+        between = between && early.event_times[event] <= optimum.event_times[event] &&
+                  optimum.event_times[event] <= late.event_times[event];
+      }
+      CHECK(between);
+    }
+  }
+}
+
+TEST_CASE("planner: what it makes verifies; plans get slower and cheaper, and never beat their bound",
+          "[schedule]") {
+  Dice dice(54);
+  for (int round = 0; round < 40; ++round) {
+    CAPTURE(round);
+    const Workload workload = random_workload(dice, 5, 8, 10);
+    PlanOptions options;
+    options.plans = dice.number(1, 12);
+    const Planning planning = make_plans(workload, options);
+    const Schedule& schedule = planning.schedule;
+    REQUIRE_FALSE(schedule.plans.empty());
+    CHECK(schedule.plans.size() <= static_cast<std::size_t>(std::max(options.plans, 4)));
+    CHECK(fault_of(schedule, workload.profile()) == "");
+    for (std::size_t k = 0; k < schedule.plans.size(); ++k) {
+      const Plan& plan = schedule.plans[k];
+      CHECK(plan.gap_percent() > -1e-7);
+      CHECK(plan.time >= schedule.fastest_time);
+      CHECK(plan.time <= schedule.cheapest_time);
+      if (k == 0) continue;
+      CHECK(plan.time > schedule.plans[k - 1].time);
+      CHECK(effective_cost(workload, plan) < effective_cost(workload, schedule.plans[k - 1]));
+    }
+    CHECK(schedule.plans[schedule.chosen].time <= schedule.all_max_time);
+    CHECK(schedule.plans[schedule.chosen].energy <= schedule.all_max_energy * (1 + 1e-9));
+  }
+}
+
+TEST_CASE("planner: the chosen plan is the one of least energy within the deadline", "[schedule]") {
+  Dice dice(55);
+  for (int round = 0; round < 20; ++round) {
+    const Workload workload = random_workload(dice, 4, 8, 10);
+    const Schedule free = make_plans(workload, {}).schedule;
+    const Seconds span = free.cheapest_time - free.fastest_time;
+    PlanOptions options;
+    options.deadline = free.fastest_time + span * dice.between(1e-6, 1.2);
+    const Schedule schedule = make_plans(workload, options).schedule;
+    const Plan& chosen = schedule.plans[schedule.chosen];
+    CHECK(chosen.time <= *options.deadline);
+    for (const Plan& plan : schedule.plans) {
+      if (plan.time <= *options.deadline) CHECK(chosen.energy <= plan.energy);
+    }
+  }
+}
+
+TEST_CASE("planner: an infeasible deadline has no answer, and the time it names instead has one",
+          "[schedule]") {
+  Dice dice(56);
+  const Workload workload(random_profile(dice, 4, 10), "1f1b", 8);
+  const double fastest = make_plans(workload, {}).schedule.fastest_time.value();
+  PlanOptions options;
+  options.plans = 1;
+  for (const double deadline : {0.0, fastest / 2, fastest * (1 - 1e-9)}) {
+    options.deadline = Seconds(deadline);
+    CHECK_THROWS_AS(make_plans(workload, options), NoAnswer);
+  }
+  options.deadline = Seconds(fastest / 2);
+  try {
+    (void)make_plans(workload, options);
+  } catch (const NoAnswer& answer) {
+    const std::string text = answer.what();
+    const std::string before = "the fastest possible is ";
+    REQUIRE(text.find(before) != std::string::npos);
+    options.deadline = Seconds(std::stod(text.substr(text.find(before) + before.size())));
+    const Schedule schedule = make_plans(workload, options).schedule;
+    CHECK(schedule.plans[schedule.chosen].time <= *options.deadline);
+  }
+  options.deadline = Seconds(1e30);
+  CHECK_NOTHROW(make_plans(workload, options));
+}
+
+TEST_CASE("planner: a single plan is the chosen one", "[schedule]") {
+  PlanOptions options;
+  options.plans = 1;
+  const Schedule schedule = make_plans(gpt3(4), options).schedule;
+  CHECK(schedule.plans.size() == 1);
+  CHECK(schedule.chosen == 0);
+}
+
+TEST_CASE("planner: GPT-3, 12 microbatches, is within 0.35 % of what is possible in all-max time",
+          "[schedule]") {
+  const Workload workload = gpt3(12);
+  PlanOptions options;
+  options.plans = 4;
+  const Schedule schedule = make_plans(workload, options).schedule;
+  const Plan& chosen = schedule.plans[schedule.chosen];
+  CHECK(chosen.time <= schedule.all_max_time);
+  CHECK(chosen.gap_percent() >= 0);
+  CHECK(chosen.gap_percent() <= 0.35);
+  CHECK(schedule.saving_percent(chosen) > 15.7);
+  CHECK(fault_of(schedule, workload.profile()) == "");
+}
+
+TEST_CASE("workload: all-max is the highest clock, also where that is slower", "[schedule]") {
+  // A power-capped GPU: 1400 MHz asks for more than the cap allows, and ends later than 1300 MHz.
+  StageProfile stage;
+  stage.blocking_power = Watts(60);
+  for (const InstructionKind kind : kInstructionKinds) {
+    stage.instructions[kind] = {{Megahertz(1400), Seconds(0.012), Joules(4)},
+                                {Megahertz(1300), Seconds(0.010), Joules(3)},
+                                {Megahertz(1200), Seconds(0.011), Joules(2.5)}};
+  }
+  const Workload workload({"", "", "", "", {stage, stage}}, "1f1b", 4);
+  const Evaluation all_max = workload.evaluate(workload.all_max());
+  CHECK(workload.all_max() == Clocks(16, Megahertz(1400)));
+  CHECK(all_max.time == to_ticks(Seconds(0.012)) * 2 * (4 + 2 - 1));
+  const Planning planning = make_plans(workload, {});
+  CHECK(planning.schedule.all_max_time == to_seconds(all_max.time));
+  CHECK(planning.schedule.fastest_time < planning.schedule.all_max_time * 0.84);
+  for (const Plan& plan : planning.schedule.plans) {
+    CHECK(std::count(plan.clocks.begin(), plan.clocks.end(), Megahertz(1400)) == 0);
+  }
+  CHECK(fault_of(planning.schedule, workload.profile()) == "");
+}
+
+TEST_CASE("workload: energy is what instructions draw, and blocking power for the rest of the time",
+          "[schedule]") {
+  // E(T) = sum_i g (e_i - p t_i) + T sum_r g p, here added up GPU by GPU.
+  Dice dice(57);
+  for (int round = 0; round < 20; ++round) {
+    const Workload workload = random_workload(dice, 4, 6, 8);
+    Clocks clocks;
+    for (const Instruction& i : workload.dag().instructions()) {
+      const auto& options = workload.profile().stages[i.stage.index()].instructions.at(i.kind);
+      clocks.push_back(
+          options[static_cast<std::size_t>(dice.number(0, static_cast<int>(options.size()) - 1))].clock);
+    }
+    const Evaluation found = workload.evaluate(clocks);
+    double energy = 0;
+    for (int s = 0; s < workload.dag().stages(); ++s) {
+      const StageProfile& stage = workload.profile().stages[static_cast<std::size_t>(s)];
+      double busy = 0;
+      double drawn = 0;
+      for (InstructionIndex i = workload.dag().stage_begin(s); i < workload.dag().stage_begin(s + 1); ++i) {
+        const Measurement* m = find_measurement(stage, workload.dag().instructions()[i].kind, clocks[i]);
+        REQUIRE(m != nullptr);
+        busy += m->time.value();
+        drawn += m->energy.value();
+      }
+      const double waiting = to_seconds(found.time).value() - busy;
+      energy += stage.tensor_parallel * (drawn + waiting * stage.blocking_power->value());
+    }
+    CHECK(std::abs(found.energy.value() - energy) <= 1e-9 * energy);
+  }
+}
+
+TEST_CASE("workload: what cannot be planned is an input error that names what is missing", "[schedule]") {
+  Dice dice(58);
+  const Profile good = random_profile(dice, 2, 4);
+  const auto key_of_error = [](Profile profile, const char* order, std::int64_t microbatches) {
+    try {
+      const Workload workload(std::move(profile), order, microbatches);
+    } catch (const InputError& error) {
+      return error.key();
+    }
+    return std::string("accepted");
+  };
+  CHECK(key_of_error(good, "1f1b", 4) == "accepted");
+  CHECK(key_of_error(good, "none", 4) == "--order");
+  CHECK(key_of_error(good, "1f1b", 0) == "--microbatches");
+  Profile bad = good;
+  bad.stages[1].blocking_power.reset();
+  CHECK(key_of_error(bad, "1f1b", 4) == "--blocking-power");
+  const auto with_measurement = [&](Seconds time, Joules energy) {
+    Profile profile = good;
+    profile.stages[0].instructions[InstructionKind::kForward][0].time = time;
+    profile.stages[0].instructions[InstructionKind::kForward][0].energy = energy;
+    return profile;
+  };
+  CHECK(key_of_error(with_measurement(Seconds(1e-13), Joules(1)), "1f1b", 4) == "time_s");
+  CHECK(key_of_error(with_measurement(Seconds(1e6), Joules(1)), "1f1b", 4) == "time");
+  CHECK(key_of_error(with_measurement(Seconds(1e8), Joules(1)), "1f1b", 4) == "time_s");
+  CHECK(key_of_error(with_measurement(Seconds(1e300), Joules(1)), "1f1b", 4) == "time_s");
+  CHECK(key_of_error(with_measurement(Seconds(1), Joules(1e300)), "1f1b", 4) == "energy_j");
+  bad = good;
+  bad.stages[1].blocking_power = Watts(1e300);
+  CHECK(key_of_error(bad, "1f1b", 4) == "blocking_power_w");
+  const Workload workload(good, "1f1b", 1);
+  CHECK_THROWS_AS(workload.evaluate(Clocks(4, Megahertz(7))), InputError);
+}
+
+TEST_CASE("planner: an absurd energy is an input error or a plan that verifies, never a wrong one",
+          "[schedule]") {
+  Dice dice(59);
+  for (const double energy : {1e6, 1e9, 1e12, 1e30, 1e300}) {
+    CAPTURE(energy);
+    Profile profile = random_profile(dice, 2, 6);
+    auto& options = profile.stages[0].instructions[InstructionKind::kForward];
+    options.push_back({Megahertz(700), options.back().time * 2, Joules(1)});
+    options.front().energy = Joules(energy);
+    options.front().time = options.front().time * 0.5;
+    try {
+      const Workload workload(profile, "1f1b", 4);
+      CHECK(fault_of(make_plans(workload, {}).schedule, profile) == "");
+    } catch (const InputError&) {
+    }
+  }
+}
+
+TEST_CASE("verification: every figure that a file states is checked", "[schedule]") {
+  Dice dice(60);
+  for (int round = 0; round < 10; ++round) {
+    const Workload workload(random_profile(dice, dice.number(2, 4), 10), "1f1b", dice.number(2, 8));
+    PlanOptions options;
+    options.plans = 4;
+    const Schedule schedule = make_plans(workload, options).schedule;
+    REQUIRE(fault_of(schedule, workload.profile()) == "");
+    const auto refuses = [&](auto tamper) {
+      Schedule tampered = schedule;
+      tamper(tampered);
+      return !fault_of(tampered, workload.profile()).empty();
+    };
+    for (std::size_t k = 0; k < schedule.plans.size(); ++k) {
+      CHECK(refuses([&](Schedule& s) { s.plans[k].time = s.plans[k].time * (1 + 1e-8); }));
+      CHECK(refuses([&](Schedule& s) { s.plans[k].energy = s.plans[k].energy * (1 - 1e-8); }));
+      CHECK(refuses([&](Schedule& s) { s.plans[k].bound = s.plans[k].bound * (1 + 1e-8); }));
+      CHECK(refuses([&](Schedule& s) { s.plans[k].bound = s.plans[k].bound * (1 - 1e-8); }));
+      // Another measured clock costs something else.
+      const auto i = static_cast<std::size_t>(dice.number(0, static_cast<int>(workload.dag().size()) - 1));
+      const auto& curve = workload.curve(static_cast<InstructionIndex>(i));
+      for (const CurveOption& option : curve.options) {
+        if (option.clock == schedule.plans[k].clocks[i]) continue;
+        CHECK(refuses([&](Schedule& s) { s.plans[k].clocks[i] = option.clock; }));
+      }
+    }
+    CHECK(refuses([](Schedule& s) { s.all_max_time = s.all_max_time * 1.001; }));
+    CHECK(refuses([](Schedule& s) { s.all_max_energy = s.all_max_energy * 1.001; }));
+    CHECK(refuses([](Schedule& s) { s.fastest_time = s.fastest_time * 1.001; }));
+    CHECK(refuses([](Schedule& s) { s.least_energy_time = s.least_energy_time * 1.001; }));
+    CHECK(refuses([](Schedule& s) { s.cheapest_time = s.cheapest_time * 1.001; }));
+    CHECK(refuses([](Schedule& s) { s.stages[0].baseline_clock = Megahertz(1); }));
+    CHECK(refuses([](Schedule& s) { s.stages[0].tensor_parallel += 1; }));
+    CHECK(refuses([](Schedule& s) { s.stages[0].blocking_power = s.stages[0].blocking_power + Watts(1); }));
+    Schedule unmeasured = schedule;
+    unmeasured.plans[0].clocks[0] = Megahertz(7);
+    CHECK_THROWS_AS(verify(unmeasured, workload.profile()), InputError);
+    Profile shorter = workload.profile();
+    shorter.stages.pop_back();
+    CHECK_THROWS_AS(verify(schedule, shorter), InputError);
+  }
+}
+
+}  // namespace
+}  // namespace slackline
