@@ -29,11 +29,12 @@ LinearCurve linear_curve(const CostCurve& curve) {
     const CurveOption& fast = curve.options[curve.hull[j - 1]];
     const CurveOption& slow = curve.options[curve.hull[j]];
     const Watts power = (fast.cost - slow.cost) / to_seconds(slow.time - fast.time);
-    linear.slopes.push_back(std::llround(std::clamp(power.value() * kMicrowattsPerWatt, 1.0, kSteepest)));
+    linear.slopes.push_back(
+        static_cast<Microwatts>(std::clamp(power.value() * kMicrowattsPerWatt, 1.0, kSteepest)));
   }
   // Rounding can turn two nearly equal slopes round; a convex curve needs them in order.
-  for (std::size_t j = linear.slopes.size(); j-- > 1;) {
-    linear.slopes[j - 1] = std::max(linear.slopes[j - 1], linear.slopes[j]);
+  for (std::size_t j = 1; j < linear.slopes.size(); ++j) {
+    linear.slopes[j] = std::min(linear.slopes[j], linear.slopes[j - 1]);
   }
   linear.costs.assign(linear.times.size(), 0);
   for (std::size_t j = linear.last(); j > 0; --j) {

@@ -137,8 +137,10 @@ Planning make_plans(const Workload& workload, const PlanOptions& options, const 
   for (std::size_t k = 0; k < candidates.size(); ++k) {
     require_proof(problem, proofs[k]);
     const Evaluation& evaluation = candidates[k].evaluation;
-    schedule.plans.push_back({to_seconds(evaluation.time), evaluation.energy,
-                              frontier.energy(evaluation.time), std::move(candidates[k].clocks)});
+    // A plan that is optimal may lie below its bound by the rounding of the sums.
+    const Joules bound = std::min(frontier.energy(evaluation.time), evaluation.energy);
+    schedule.plans.push_back(
+        {to_seconds(evaluation.time), evaluation.energy, bound, std::move(candidates[k].clocks)});
     const bool better = schedule.plans[k].energy < schedule.plans[schedule.chosen].energy;
     if (evaluation.time <= deadline && better) schedule.chosen = k;
   }

@@ -33,7 +33,8 @@ struct LinearCurve {
   [[nodiscard]] Cost cost(Ticks duration) const;
 };
 
-/// Hull vertices of `curve`; slopes are rounded to a microwatt.
+/// Hull vertices of `curve`; slopes are rounded down to a microwatt, so that what is proven for it holds for
+/// `curve`.
 [[nodiscard]] LinearCurve linear_curve(const CostCurve& curve);
 
 /// An arc of the event network: `head` happens no earlier than `tail` plus a duration.
