@@ -14,6 +14,7 @@ int run(int argc, char** argv) {
   app.failure_message(CLI::FailureMessage::simple);
   app.footer("Example: slackline plan profiles/gpt3-175b-a100-sxm.yaml --microbatches 12 -o gpt3.yaml");
   Action action;
+  add_profile(app, action);
   add_plan(app, action);
   add_verify(app, action);
   add_inspect(app, action);

@@ -87,6 +87,7 @@ void Agent::watch(int fd, std::uint64_t token) {
 void Agent::serve() {
   std::array<epoll_event, 64> events{};
   const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), 0);
+  const std::lock_guard lock(mutex_);
   for (int i = 0; i < count; ++i) {
     const std::uint64_t token = events[static_cast<std::size_t>(i)].data.u64;
     const int number = static_cast<int>(token & 0xffffffff);
@@ -238,13 +239,23 @@ void Agent::end_lease(int stage) {
   leases_.erase(found);
 }
 
+void Agent::set_stage_clock(int stage, Megahertz clock) {
+  const std::lock_guard lock(mutex_);
+  const auto lease = leases_.find(stage);
+  if (lease != leases_.end()) return set_clock(*lease->second, clock);
+  if (clock != Megahertz(0))
+    throw DeviceError("lock clock", "stage " + std::to_string(stage), "no process drives it");
+}
+
 void Agent::set_repeat(int stage, std::uint32_t kinds) {
+  const std::lock_guard lock(mutex_);
   repeat_[static_cast<std::size_t>(stage)] = kinds;
   if (const auto lease = leases_.find(stage); lease != leases_.end())
     lease->second->memory().repeat_kinds = kinds;
 }
 
 void Agent::release() {
+  const std::lock_guard lock(mutex_);
   released_ = true;
   for (const auto& [stage, lease] : leases_) {
     lease->memory().released = 1;
@@ -253,6 +264,7 @@ void Agent::release() {
 }
 
 void Agent::restore_all() {
+  const std::lock_guard lock(mutex_);
   while (!leases_.empty()) end_lease(leases_.begin()->first);
 }
 

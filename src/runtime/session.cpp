@@ -72,6 +72,7 @@ std::string Session::instruction_begin(InstructionKind kind, int microbatch) {
   }
   running_ = kind;
   record(LeaseEventType::kBegin, static_cast<int>(kind));
+  report();
   if (participant_) participant_->launch(kind);
   return reason;
 }
@@ -81,6 +82,7 @@ bool Session::instruction_again() {
   if (participant_) participant_->synchronize();
   if ((memory()->repeat_kinds.load() >> static_cast<unsigned>(running_) & 1U) == 0) return false;
   record(LeaseEventType::kAgain, static_cast<int>(running_));
+  report();
   if (participant_) participant_->launch(running_);
   return true;
 }
@@ -89,6 +91,7 @@ void Session::instruction_end() {
   if (!mapping_) return;
   if (participant_) participant_->synchronize();
   record(LeaseEventType::kEnd, static_cast<int>(running_));
+  report();
   if (!following_) return;
   cursor_->advance();
   if (memory()->released.load() != 0) {
@@ -122,6 +125,10 @@ void Session::post(std::int32_t clock_mhz) {
   memory()->request.store(sequence << 32 | static_cast<std::uint32_t>(clock_mhz), std::memory_order_release);
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = ::write(doorbell_.get(), &one, sizeof one);
+}
+
+void Session::report() {
+  if (!cursor_) post(requested_mhz_);
 }
 
 std::int64_t Session::now_ns() {

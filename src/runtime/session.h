@@ -33,6 +33,8 @@ class Session {
   [[nodiscard]] LeaseMemory* memory() { return static_cast<LeaseMemory*>(mapping_.get()); }
   void record(LeaseEventType type, int kind = 0);
   void post(std::int32_t clock_mhz);
+  /// Without a schedule the job is being profiled, and every event is reported at once.
+  void report();
   [[nodiscard]] std::string stop_following(std::string reason);
   [[nodiscard]] std::int64_t now_ns();
 

@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -53,6 +54,9 @@ class Agent {
   [[nodiscard]] int fd() const { return epoll_.get(); }
   void serve();
 
+  /// Locks all GPUs of a stage, or unlocks them at 0 MHz, on behalf of this process rather than the job's.
+  /// DeviceError if no process of the job drives the stage.
+  void set_stage_clock(int stage, Megahertz clock);
   /// Kinds that the process of `stage` shall run again and again; one bit each.
   void set_repeat(int stage, std::uint32_t kinds);
   /// The schedule is over: GPUs go to their baseline and stay there.
@@ -60,7 +64,6 @@ class Agent {
   /// Ends all leases and restores every GPU.
   void restore_all();
   [[nodiscard]] std::uint64_t events_lost() const { return events_lost_; }
-  [[nodiscard]] int leases() const { return static_cast<int>(leases_.size()); }
 
  private:
   struct Lease;
@@ -73,6 +76,7 @@ class Agent {
   void end_lease(int stage);
   void set_clock(Lease& lease, Megahertz clock);
 
+  std::mutex mutex_;
   Device& device_;
   std::shared_ptr<SimWorld> world_;
   std::optional<SimWorld::Participant> participant_;

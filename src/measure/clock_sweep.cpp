@@ -1,0 +1,251 @@
+#include "slackline/measure/clock_sweep.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "slackline/measure/line_fit.h"
+
+namespace slackline {
+namespace {
+
+/// Readings of one counter, one a tick.
+class TickSeries {
+ public:
+  void add(const EnergyReading& reading) {
+    if (!at_.empty() && reading.at.value() <= at_.back()) return;
+    at_.push_back(reading.at.value());
+    total_.push_back(reading.total.value());
+  }
+  void clear() {
+    at_.clear();
+    total_.clear();
+  }
+  [[nodiscard]] std::size_t ticks() const { return at_.empty() ? 0 : at_.size() - 1; }
+  [[nodiscard]] LineFit fit() const { return fit_line(at_, total_); }
+
+ private:
+  std::vector<double> at_;
+  std::vector<double> total_;
+};
+
+struct Mean {
+  double value = 0;
+  double standard_error = 0;
+};
+
+Mean mean_of(const std::vector<double>& samples) {
+  Mean mean;
+  for (const double sample : samples) mean.value += sample;
+  const auto count = static_cast<double>(samples.size());
+  mean.value /= count;
+  double squares = 0;
+  for (const double sample : samples) squares += (sample - mean.value) * (sample - mean.value);
+  if (samples.size() > 1) mean.standard_error = std::sqrt(squares / (count - 1) / count);
+  return mean;
+}
+
+std::uint32_t bit_of(InstructionKind kind) {
+  return 1U << static_cast<unsigned>(kind);
+}
+
+}  // namespace
+
+/// The measurement of one kind at one clock.
+struct ClockSweep::Window {
+  bool done = true;
+  bool settled = false;            // the clock has arrived
+  std::size_t runs_before = 0;     // completed when it had, plus the warm-up
+  std::vector<TickSeries> series;  // a GPU
+  // Over the clocks so far, for the end of the sweep.
+  int rises = 0;
+  std::optional<Measurement> previous;
+  bool finished = false;
+};
+
+/// A GPU's counter while its stage waits.
+struct ClockSweep::Waiting {
+  std::optional<EnergyReading> last;
+  Joules energy;
+  Seconds time;
+};
+
+struct ClockSweep::Stage {
+  int number = 0;
+  std::vector<GpuId> gpus;
+  std::vector<Megahertz> clocks;
+  Megahertz clock;
+  std::map<InstructionKind, Window> windows;
+  std::vector<Waiting> waiting;
+  StageProfile profile;
+
+  [[nodiscard]] std::uint32_t open_kinds() const {
+    std::uint32_t kinds = 0;
+    for (const auto& [kind, window] : windows) {
+      if (!window.done) kinds |= bit_of(kind);
+    }
+    return kinds;
+  }
+};
+
+ClockSweep::ClockSweep(Device& device, std::vector<std::vector<GpuId>> stage_gpus, const InstructionLog& log,
+                       SweepControl& control, SweepOptions options)
+    : device_(device), log_(log), control_(control), options_(options) {
+  for (auto& gpus : stage_gpus) {
+    auto stage = std::make_unique<Stage>();
+    stage->number = static_cast<int>(stages_.size());
+    stage->clocks = device.supported_clocks(gpus.front());
+    stage->waiting.resize(gpus.size());
+    stage->profile.tensor_parallel = static_cast<int>(gpus.size());
+    stage->gpus = std::move(gpus);
+    for (const InstructionKind kind : kInstructionKinds)
+      stage->windows[kind].series.resize(stage->gpus.size());
+    stages_.push_back(std::move(stage));
+  }
+}
+
+ClockSweep::~ClockSweep() = default;
+
+std::size_t ClockSweep::clocks() const {
+  std::size_t most = 0;
+  for (const auto& stage : stages_) most = std::max(most, stage->clocks.size());
+  return most;
+}
+
+std::vector<StageProfile> ClockSweep::run(Timeline& timeline) {
+  const Seconds pause = device_.energy_refresh_period() / 2;
+  bool going_on = true;
+  const auto is_silent = [&](const auto& stage) { return !log_.heard_of(stage->number); };
+  while (going_on && std::any_of(stages_.begin(), stages_.end(), is_silent)) {
+    going_on = timeline.sleep_until(timeline.now() + pause);
+  }
+  for (std::size_t c = 0; c < clocks() && going_on; ++c) {
+    std::size_t windows = 0;
+    for (const auto& stage : stages_) {
+      begin_clock(*stage, c);
+      windows += static_cast<std::size_t>(std::popcount(stage->open_kinds()));
+    }
+    if (windows == 0) break;  // every instruction's sweep has ended
+    for (std::size_t open = windows; open > 0 && going_on;) {
+      going_on = timeline.sleep_until(timeline.now() + pause);
+      open = 0;
+      for (const auto& stage : stages_) {
+        watch(*stage);
+        open += static_cast<std::size_t>(std::popcount(stage->open_kinds()));
+      }
+      const double part = 1 - static_cast<double>(open) / static_cast<double>(windows);
+      progress_ = (static_cast<double>(c) + part) / static_cast<double>(clocks());
+    }
+    if (going_on) ++clocks_done_;
+  }
+  complete_ = going_on;
+  std::vector<StageProfile> profiles;
+  for (const auto& stage : stages_) {
+    control_.set_repeat(stage->number, 0);
+    control_.set_clock(stage->number, Megahertz(0));
+    Joules energy;
+    Seconds time;
+    for (const Waiting& gpu : stage->waiting) {
+      energy += gpu.energy;
+      time += gpu.time;
+    }
+    if (time > Seconds(0)) stage->profile.blocking_power = energy / time;
+    profiles.push_back(std::move(stage->profile));
+  }
+  return profiles;
+}
+
+void ClockSweep::begin_clock(Stage& stage, std::size_t clock_index) {
+  if (clock_index >= stage.clocks.size()) return;
+  stage.clock = stage.clocks[clock_index];
+  for (auto& [kind, window] : stage.windows) {
+    window.done = window.finished;
+    window.settled = false;
+    for (TickSeries& series : window.series) series.clear();
+  }
+  // A stage that is through goes back to full speed: it must not slow down the others.
+  control_.set_clock(stage.number, stage.open_kinds() == 0 ? Megahertz(0) : stage.clock);
+  control_.set_repeat(stage.number, stage.open_kinds());
+}
+
+void ClockSweep::watch(Stage& stage) {
+  watch_waiting(stage);
+  const auto repetition = log_.repetition(stage.number);
+  if (!repetition) return;
+  Window& window = stage.windows.at(repetition->kind);
+  if (window.done) return;
+  if (!window.settled) {
+    const bool arrived = std::all_of(stage.gpus.begin(), stage.gpus.end(),
+                                     [&](GpuId gpu) { return device_.observed_clock(gpu) == stage.clock; });
+    if (!arrived) return;
+    window.settled = true;
+    // The run under way had another clock for a part; it goes with the warm-up.
+    window.runs_before = repetition->ends.size() + 1 + options_.warm_up_runs;
+    return;
+  }
+  if (repetition->ends.size() > window.runs_before) measure(stage, window, *repetition);
+}
+
+void ClockSweep::measure(Stage& stage, Window& window, const InstructionLog::Repetition& repetition) {
+  const Seconds warm_since = repetition.ends[window.runs_before - 1];
+  std::size_t ticks = SIZE_MAX;
+  for (std::size_t g = 0; g < stage.gpus.size(); ++g) {
+    const EnergyReading reading = device_.energy(stage.gpus[g]);
+    if (reading.at >= warm_since) window.series[g].add(reading);
+    ticks = std::min(ticks, window.series[g].ticks());
+  }
+  const std::size_t runs = repetition.ends.size() - window.runs_before;
+  if (runs < options_.least_runs || ticks < options_.least_ticks) return;
+
+  std::vector<double> times;
+  for (std::size_t i = window.runs_before; i < repetition.ends.size(); ++i) {
+    times.push_back((repetition.ends[i] - repetition.ends[i - 1]).value());
+  }
+  const Mean time = mean_of(times);
+  double power = 0;
+  double power_error = 0;
+  for (const TickSeries& series : window.series) {
+    const LineFit fit = series.fit();
+    power += fit.slope / static_cast<double>(stage.gpus.size());
+    power_error = std::max(power_error, fit.standard_error);
+  }
+  const bool precise = time.standard_error <= options_.precision * time.value &&
+                       power_error <= options_.precision * std::abs(power);
+  if (precise || runs >= options_.most_runs) close(stage, window, Seconds(time.value), Watts(power));
+}
+
+void ClockSweep::close(Stage& stage, Window& window, Seconds mean_time, Watts power) {
+  const Measurement measured{stage.clock, mean_time, std::max(Joules(0), power * mean_time)};
+  const auto entry = std::find_if(stage.windows.begin(), stage.windows.end(),
+                                  [&](const auto& candidate) { return &candidate.second == &window; });
+  stage.profile.instructions[entry->first].push_back(measured);
+  const bool risen =
+      window.previous && measured.time > window.previous->time && measured.energy > window.previous->energy;
+  window.rises = risen ? window.rises + 1 : 0;
+  window.finished = window.rises >= options_.rises;
+  window.previous = measured;
+  window.done = true;
+  control_.set_repeat(stage.number, stage.open_kinds());
+}
+
+void ClockSweep::watch_waiting(Stage& stage) {
+  const auto since = log_.waiting_since(stage.number);
+  for (std::size_t g = 0; g < stage.gpus.size(); ++g) {
+    Waiting& gpu = stage.waiting[g];
+    if (!since) {
+      gpu.last.reset();
+      continue;
+    }
+    const EnergyReading reading = device_.energy(stage.gpus[g]);
+    if (gpu.last && gpu.last->at >= *since && reading.at > gpu.last->at) {
+      gpu.energy += reading.total - gpu.last->total;
+      gpu.time += reading.at - gpu.last->at;
+    }
+    gpu.last = reading;
+  }
+}
+
+}  // namespace slackline
