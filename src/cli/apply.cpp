@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <array>
 #include <cstdio>
+#include <iterator>
 #include <memory>
 #include <optional>
 
@@ -96,21 +98,22 @@ class RunLog : public JobObserver {
     }
   }
 
-  [[nodiscard]] std::vector<RunPhase> phases() const {
+  /// One for each regime, in order; those without steps have only their predictions.
+  [[nodiscard]] std::array<RunPhase, kRegimes> phases() const {
+    std::array<RunPhase, kRegimes> phases;
     constexpr std::array<const char*, kRegimes> kNames{"all-max", "planned", "released"};
-    std::vector<RunPhase> phases;
     for (std::size_t r = 0; r < kRegimes; ++r) {
       const Totals& totals = totals_[r];
-      if (totals.steps == 0) continue;
-      RunPhase phase{kNames[r],
-                     totals.steps,
-                     totals.time / static_cast<double>(totals.steps),
-                     std::nullopt,
-                     r == kPlanned ? plan_.time : schedule_.all_max_time,
-                     r == kPlanned ? plan_.energy : schedule_.all_max_energy};
-      if (totals.steps_with_energy > 0)
+      RunPhase& phase = phases[r];
+      phase.name = kNames[r];
+      phase.steps = totals.steps;
+      phase.predicted_time = r == kPlanned ? plan_.time : schedule_.all_max_time;
+      phase.predicted_energy = r == kPlanned ? plan_.energy : schedule_.all_max_energy;
+      if (r == kPlanned) phase.gap_percent = plan_.gap_percent();
+      if (totals.steps > 0) phase.time = totals.time / static_cast<double>(totals.steps);
+      if (totals.steps_with_energy > 0) {
         phase.energy = totals.energy / static_cast<double>(totals.steps_with_energy);
-      phases.push_back(std::move(phase));
+      }
     }
     return phases;
   }
@@ -174,14 +177,11 @@ void check_fits(const Schedule& schedule, const DeviceSpec& device) {
 }
 
 void print_report(const RunLog& log, const Agent& agent, bool json) {
-  const std::vector<RunPhase> phases = log.phases();
-  const auto find = [&](const char* name) -> const RunPhase* {
-    for (const RunPhase& phase : phases) {
-      if (phase.name == name) return &phase;
-    }
-    return nullptr;
-  };
-  std::fputs(json ? run_json(phases).c_str() : run_text(phases, find("all-max"), find("planned")).c_str(),
+  const std::array<RunPhase, kRegimes> regimes = log.phases();
+  std::vector<RunPhase> seen;
+  std::copy_if(regimes.begin(), regimes.end(), std::back_inserter(seen),
+               [](const RunPhase& phase) { return phase.steps > 0; });
+  std::fputs((json ? run_json(seen, regimes[kBaseline]) : run_text(seen, regimes[kBaseline])).c_str(),
              stdout);
   if (log.steps() == 0) std::fputs("slackline: no whole step was seen\n", stderr);
   if (log.too_slow()) {

@@ -89,6 +89,17 @@ struct ClockSweep::Stage {
     }
     return kinds;
   }
+
+  /// Mean over all waiting seen so far.
+  [[nodiscard]] std::optional<Watts> blocking_power() const {
+    Joules energy;
+    Seconds time;
+    for (const Waiting& gpu : waiting) {
+      energy += gpu.energy;
+      time += gpu.time;
+    }
+    return time > Seconds(0) ? std::optional(energy / time) : std::nullopt;
+  }
 };
 
 ClockSweep::ClockSweep(Device& device, std::vector<std::vector<GpuId>> stage_gpus, const InstructionLog& log,
@@ -146,13 +157,7 @@ std::vector<StageProfile> ClockSweep::run(Timeline& timeline) {
   for (const auto& stage : stages_) {
     control_.set_repeat(stage->number, 0);
     control_.set_clock(stage->number, Megahertz(0));
-    Joules energy;
-    Seconds time;
-    for (const Waiting& gpu : stage->waiting) {
-      energy += gpu.energy;
-      time += gpu.time;
-    }
-    if (time > Seconds(0)) stage->profile.blocking_power = energy / time;
+    stage->profile.blocking_power = stage->blocking_power();
     profiles.push_back(std::move(stage->profile));
   }
   return profiles;

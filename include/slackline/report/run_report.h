@@ -15,11 +15,14 @@ struct RunPhase {
   std::optional<Joules> energy;
   Seconds predicted_time;
   Joules predicted_energy;
+  /// Of the promise, over the bound; only where a plan ruled.
+  std::optional<double> gap_percent;
 };
 
-/// Measured against predicted, phase by phase, and the saving of `planned` over `baseline` both ways.
-[[nodiscard]] std::string run_text(const std::vector<RunPhase>& phases, const RunPhase* baseline,
-                                   const RunPhase* planned);
-[[nodiscard]] std::string run_json(const std::vector<RunPhase>& phases);
+/// Measured against predicted, a line a phase. Savings are against `all_max`; where that was not run (no
+/// steps), only its prediction is known and a measured saving is not shown.
+[[nodiscard]] std::string run_text(const std::vector<RunPhase>& phases, const RunPhase& all_max);
+/// The same for a script.
+[[nodiscard]] std::string run_json(const std::vector<RunPhase>& phases, const RunPhase& all_max);
 
 }  // namespace slackline
