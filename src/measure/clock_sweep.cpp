@@ -227,8 +227,10 @@ void ClockSweep::close(Stage& stage, Window& window, Seconds mean_time, Watts po
   const auto entry = std::find_if(stage.windows.begin(), stage.windows.end(),
                                   [&](const auto& candidate) { return &candidate.second == &window; });
   stage.profile.instructions[entry->first].push_back(measured);
-  const bool risen =
-      window.previous && measured.time > window.previous->time && measured.energy > window.previous->energy;
+  const auto blocking = stage.blocking_power();
+  const auto cost = [&](const Measurement& m) { return m.energy - *blocking * m.time; };
+  const bool risen = blocking && window.previous && measured.time > window.previous->time &&
+                     cost(measured) > cost(*window.previous);
   window.rises = risen ? window.rises + 1 : 0;
   window.finished = window.rises >= options_.rises;
   window.previous = measured;
