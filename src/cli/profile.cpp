@@ -155,8 +155,10 @@ void add_profile(CLI::App& app, Action& action) {
   command->add_option("CMD", flags->command, "The training job, after --; it must run until it is terminated")
       ->required();
   command->footer(
-      "Clocks go from the highest to the lowest, until an instruction's time and its energy (less what waiting as\n"
-      "long would have drawn) have both risen five times in a row. The job repeats instructions while it is measured,\n"
+      "Clocks go from the highest to the lowest, until an instruction's time and its energy (less what "
+      "waiting as\n"
+      "long would have drawn) have both risen five times in a row. The job repeats instructions while it is "
+      "measured,\n"
       "which it must be able to do: see slackline_instruction_again in slackline.h.\n"
       "Example: slackline profile --device sim:profiles/gpt3-175b-a100-sxm.yaml -o mine.yaml -- \\\n"
       "           slackline-demo-train --stages 8 --microbatches 8 --steps 0");

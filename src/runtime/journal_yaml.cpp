@@ -38,6 +38,15 @@ Journal::Entry read_entry(const std::string& path) {
           {root.at("pid").integer(1, INT32_MAX), static_cast<std::uint64_t>(*start_time)}};
 }
 
+/// An empty entry where there is none, or none that can be read.
+Journal::Entry entry_or_none(const std::string& path) {
+  try {
+    return read_entry(path);
+  } catch (const InputError&) {
+    return {};
+  }
+}
+
 }  // namespace
 
 Journal::Journal(std::string folder) : folder_(std::move(folder)) {
@@ -53,11 +62,9 @@ std::string Journal::file_of(const std::string& gpu) const {
 void Journal::record(const std::string& gpu) {
   const std::string path = file_of(gpu);
   const ProcessIdentity self = this_process();
-  if (::access(path.c_str(), F_OK) == 0) {
-    const Entry entry = read_entry(path);
-    if (entry.owner != self && is_alive(entry.owner)) {
-      throw DeviceError("lease", gpu, "process " + std::to_string(entry.owner.pid) + " owns it");
-    }
+  const Entry before = entry_or_none(path);
+  if (!before.gpu.empty() && before.owner != self && is_alive(before.owner)) {
+    throw DeviceError("lease", gpu, "process " + std::to_string(before.owner.pid) + " owns it");
   }
   YAML::Emitter out;
   out << YAML::BeginMap << YAML::Key << "slackline" << YAML::Value << "journal/1" << YAML::Key << "gpu"
@@ -74,11 +81,7 @@ std::vector<Journal::Entry> Journal::entries() const {
   std::vector<Entry> entries;
   for (const auto& file : std::filesystem::directory_iterator(folder_)) {
     if (file.path().extension() != ".yaml") continue;
-    try {
-      entries.push_back(read_entry(file.path()));
-    } catch (const InputError&) {
-      entries.push_back({});
-    }
+    entries.push_back(entry_or_none(file.path()));
   }
   return entries;
 }
