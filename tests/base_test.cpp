@@ -5,9 +5,9 @@
 #include <bit>
 #include <cmath>
 #include <csignal>
-#include <locale>
 
 #include "catch.h"
+#include "comma_locale.h"
 #include "dice.h"
 #include "scratch_folder.h"
 #include "slackline/base/error.h"
@@ -71,19 +71,12 @@ TEST_CASE("number_text: numbers for people have the digits asked for", "[base]")
   CHECK(fixed_text(std::numeric_limits<double>::max(), 2).size() == 309 + 3);
 }
 
-struct CommaAndGroups : std::numpunct<char> {
-  char do_decimal_point() const override { return ','; }
-  char do_thousands_sep() const override { return '.'; }
-  std::string do_grouping() const override { return "\3"; }
-};
-
 TEST_CASE("number_text: the locale changes nothing", "[base]") {
-  const std::locale before = std::locale::global(std::locale(std::locale::classic(), new CommaAndGroups));
+  const CommaLocale locale;
   CHECK(exact_text(1234567.25) == "1234567.25");
   CHECK(fixed_text(1234567.25, 1) == "1234567.2");
   CHECK(parse_number("1234.5") == 1234.5);
   CHECK_FALSE(parse_number("1234,5").has_value());
-  std::locale::global(before);
 }
 
 TEST_CASE("ticks: a second is 10^12 ticks and both ways agree", "[base]") {

@@ -1,8 +1,7 @@
 #include "slackline/profile/profile.h"
 
-#include <locale>
-
 #include "catch.h"
+#include "comma_locale.h"
 #include "dice.h"
 #include "scratch_folder.h"
 #include "slackline/base/error.h"
@@ -153,19 +152,12 @@ TEST_CASE("profile: the shipped YAML files are the published measurements at ful
   }
 }
 
-struct CommaAndGroups : std::numpunct<char> {
-  char do_decimal_point() const override { return ','; }
-  char do_thousands_sep() const override { return '.'; }
-  std::string do_grouping() const override { return "\3"; }
-};
-
 TEST_CASE("profile: a file does not depend on the locale it was written in", "[profile]") {
   const Profile profile = read_profile(kSource + "/tests/data/toy-profile.yaml");
   const std::string expected = to_yaml(profile);
-  const std::locale before = std::locale::global(std::locale(std::locale::classic(), new CommaAndGroups));
+  const CommaLocale locale;
   const std::string text = to_yaml(profile);
   const Profile read = parse_profile_yaml("p.yaml", expected);
-  std::locale::global(before);
   CHECK(text == expected);
   CHECK(read == profile);
 }

@@ -2,6 +2,7 @@
 #include <sstream>
 
 #include "catch.h"
+#include "comma_locale.h"
 #include "random_pipeline.h"
 #include "slackline/base/error.h"
 #include "slackline/base/number_text.h"
@@ -69,6 +70,20 @@ TEST_CASE("schedule file: equal clocks in a row are one entry", "[schedule]") {
   CHECK(text.find("mhz: 1410x200}") != std::string::npos);
   CHECK(text.size() < 2000);
   CHECK(parse_schedule_yaml("s.yaml", text).plans[0].clocks == schedule.plans[0].clocks);
+}
+
+TEST_CASE("schedule file: does not depend on the locale it was written in", "[schedule]") {
+  Dice dice(78);
+  const Workload workload(random_profile(dice, 2, 6), "1f1b", 1200);
+  PlanOptions options;
+  options.plans = 2;
+  const Planning planning = make_plans(workload, options);
+  const std::string file = to_yaml(planning.schedule);
+  const std::string clocks = clocks_csv(planning.schedule, planning.schedule.plans[0]);
+  const CommaLocale locale;
+  CHECK(to_yaml(planning.schedule) == file);
+  CHECK(to_yaml(parse_schedule_yaml("s.yaml", file)) == file);
+  CHECK(clocks_csv(planning.schedule, planning.schedule.plans[0]) == clocks);
 }
 
 TEST_CASE("schedule file: names with YAML's own characters survive", "[schedule]") {

@@ -1,10 +1,9 @@
-#include "slackline/schedule/schedule_io.h"
-
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 
 #include "slackline/base/error.h"
+#include "slackline/schedule/schedule_io.h"
 
 /// Any text is read or refused; what is read can be written, and reads back as the same.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
