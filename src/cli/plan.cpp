@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "command.h"
 #include "slackline/base/error.h"
@@ -52,9 +53,20 @@ Profile load_profile(const PlanFlags& flags) {
   return profile;
 }
 
+/// What is wrong with the profile's figures together is said with the profile's name.
+Workload load_workload(const PlanFlags& flags) {
+  Profile profile = load_profile(flags);
+  try {
+    return {std::move(profile), flags.order, flags.microbatches};
+  } catch (const InputError& error) {
+    if (error.key().starts_with("--")) throw;
+    throw InputError(flags.profile, error.line(), error.key(), error.reason());
+  }
+}
+
 int run(const PlanFlags& flags) {
   if (flags.plans < 1 || flags.plans > 10'000) throw InputError("", 0, "--plans", "must be from 1 to 10000");
-  const Workload workload(load_profile(flags), flags.order, flags.microbatches);
+  const Workload workload = load_workload(flags);
   PlanOptions options;
   options.plans = flags.plans;
   if (flags.deadline) {

@@ -54,8 +54,8 @@ class Agent {
   [[nodiscard]] int fd() const { return epoll_.get(); }
   void serve();
 
-  /// Locks all GPUs of a stage, or unlocks them at 0 MHz, on behalf of this process rather than the job's. Does
-  /// nothing while no process of the job drives the stage.
+  /// Locks all GPUs of a stage, or unlocks them at 0 MHz, on behalf of this process rather than the job's.
+  /// Does nothing while no process of the job drives the stage.
   void set_stage_clock(int stage, Megahertz clock);
   /// Kinds that the process of `stage` shall run again and again; one bit each.
   void set_repeat(int stage, std::uint32_t kinds);
