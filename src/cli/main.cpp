@@ -21,7 +21,8 @@ int run(int argc, char** argv) {
   add_order(app, action);
   add_apply(app, action);
   add_restore(app, action);
-  if (argc > 1 && argv[1][0] != '-' && app.get_subcommand_no_throw(argv[1]) == nullptr) {
+  const auto is_called = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
+  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(is_called).empty()) {
     std::fprintf(stderr, "slackline: there is no subcommand '%s'; run with --help for those there are\n",
                  argv[1]);
     return kBadInput;
