@@ -22,7 +22,7 @@ namespace {
 /// FNV-1a: a short, fixed file name for a name of any length and content.
 std::string digest(const std::string& text) {
   std::uint64_t hash = 0xcbf29ce484222325;
-  for (const unsigned char c : text) hash = (hash ^ c) * 0x100000001b3;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
   std::array<char, 17> buffer{};
   std::snprintf(buffer.data(), buffer.size(), "%016llx", static_cast<unsigned long long>(hash));
   return buffer.data();
