@@ -46,8 +46,8 @@ struct Agent::Lease {
   Mapping mapping;
   std::uint32_t requests_seen = 0;
   std::uint64_t events_read = 0;
-  Megahertz clock;  // locked now; 0: at the baseline
-  bool in_journal = false;
+  Megahertz clock;            // locked now; 0: at the baseline
+  std::size_t journaled = 0;  // GPUs of the stage, from its first on, that are in the journal: ours to change
 
   [[nodiscard]] LeaseMemory& memory() const { return *static_cast<LeaseMemory*>(mapping.get()); }
 };
@@ -205,37 +205,41 @@ void Agent::drain_events(Lease& lease) {
 void Agent::set_clock(Lease& lease, Megahertz clock) {
   if (clock == lease.clock) return;
   lease.clock = clock;
+  if (clock == Megahertz(0)) return unlock(lease, false);
+  const std::vector<GpuId>& gpus = options_.stage_gpus[static_cast<std::size_t>(lease.stage)];
   try {
-    for (const GpuId gpu : options_.stage_gpus[static_cast<std::size_t>(lease.stage)]) {
-      if (clock == Megahertz(0)) {
-        device_.unlock_clock(gpu);
-        continue;
+    for (std::size_t g = 0; g < gpus.size(); ++g) {
+      if (g == lease.journaled) {
+        journal_.record(device_.gpu_name(gpus[g]));
+        ++lease.journaled;
       }
-      if (!lease.in_journal) journal_.record(device_.gpu_name(gpu));
-      device_.lock_clock(gpu, clock);
+      device_.lock_clock(gpus[g], clock);
     }
-    lease.in_journal = lease.in_journal || clock != Megahertz(0);
   } catch (const DeviceError& error) {
     lease.memory().released = 1;
     observer_.on_fault(error.what());
-    if (clock != Megahertz(0)) set_clock(lease, Megahertz(0));
+    set_clock(lease, Megahertz(0));
+  }
+}
+
+void Agent::unlock(Lease& lease, bool for_good) {
+  const std::vector<GpuId>& gpus = options_.stage_gpus[static_cast<std::size_t>(lease.stage)];
+  for (std::size_t g = 0; g < lease.journaled; ++g) {
+    try {
+      device_.unlock_clock(gpus[g]);
+      if (for_good) journal_.clear(device_.gpu_name(gpus[g]));
+    } catch (const DeviceError& error) {
+      lease.memory().released = 1;
+      observer_.on_fault(error.what());  // its journal entry stays, for the guardian
+    }
   }
 }
 
 void Agent::end_lease(int stage) {
   const auto found = leases_.find(stage);
   if (found == leases_.end()) return;
-  Lease& lease = *found->second;
-  handle_request(lease);
-  for (const GpuId gpu : options_.stage_gpus[static_cast<std::size_t>(stage)]) {
-    if (!lease.in_journal) break;
-    try {
-      device_.unlock_clock(gpu);
-      journal_.clear(device_.gpu_name(gpu));
-    } catch (const DeviceError& error) {
-      observer_.on_fault(error.what());  // its journal entry stays, for the guardian
-    }
-  }
+  handle_request(*found->second);
+  unlock(*found->second, true);
   leases_.erase(found);
 }
 

@@ -75,6 +75,8 @@ class Agent {
   void drain_events(Lease& lease);
   void end_lease(int stage);
   void set_clock(Lease& lease, Megahertz clock);
+  /// Every GPU that the lease may have changed; `for_good` also forgets them.
+  void unlock(Lease& lease, bool for_good);
 
   std::mutex mutex_;
   Device& device_;

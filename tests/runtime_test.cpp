@@ -1,0 +1,647 @@
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <future>
+#include <thread>
+
+#include "catch.h"
+#include "runtime_variable.h"
+#include "scratch_folder.h"
+#include "slackline.h"
+#include "slackline/base/error.h"
+#include "slackline/runtime/agent.h"
+#include "slackline/runtime/cursor.h"
+#include "slackline/runtime/guardian.h"
+#include "slackline/runtime/journal.h"
+#include "slackline/runtime/runtime_folder.h"
+#include "slackline/runtime/step_log.h"
+#include "slackline_sim.h"
+
+namespace slackline {
+namespace {
+
+constexpr std::int32_t kForward = SLACKLINE_FORWARD;
+constexpr std::int32_t kBackward = SLACKLINE_BACKWARD;
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+// Cursor
+
+const std::vector<PlanEntry> kPlan{{kForward, 0, 1200}, {kForward, 1, 1100}, {kBackward, 0, 900}};
+
+TEST_CASE("runtime: a cursor goes through the plan in its order and again in the next step", "[runtime]") {
+  Cursor cursor(kPlan);
+  for (int step = 0; step < 2; ++step) {
+    cursor.begin_step();
+    for (const PlanEntry& entry : kPlan) {
+      CHECK(cursor.next_clock() == entry.clock_mhz);
+      CHECK(cursor.mismatch(entry.kind, entry.microbatch) == "");
+      CHECK(cursor.mismatch(entry.kind, -1) == "");  // a job that does not know its microbatch
+      cursor.advance();
+    }
+    CHECK(cursor.next_clock() == std::nullopt);
+    CHECK(cursor.leftover() == "");
+  }
+}
+
+TEST_CASE("runtime: a cursor names what the job runs and what the schedule has instead", "[runtime]") {
+  Cursor cursor(kPlan);
+  cursor.begin_step();
+  cursor.advance();
+  const std::string other_kind = cursor.mismatch(kBackward, 0);
+  CHECK(contains(other_kind, "backward of microbatch 0"));
+  CHECK(contains(other_kind, "forward of microbatch 1"));
+  CHECK(cursor.mismatch(kForward, 2) != "");
+  CHECK(cursor.mismatch(kBackward, -1) != "");
+  CHECK(contains(cursor.leftover(), "after 1 of the 3 instructions"));
+  cursor.advance();
+  cursor.advance();
+  CHECK(contains(cursor.mismatch(kForward, 2), "after the 3 instructions"));
+  CHECK(Cursor({}).leftover() == "");
+  CHECK(Cursor({}).mismatch(kForward, 0) != "");
+}
+
+// StepLog
+
+LeaseEvent step_event(LeaseEventType type, double time) {
+  return {type, 0, static_cast<std::int64_t>(time * 1e9)};
+}
+constexpr auto kBegin = LeaseEventType::kStepBegin;
+constexpr auto kEnd = LeaseEventType::kStepEnd;
+
+TEST_CASE("runtime: a step lasts from the last stage's begin to the last stage's end", "[runtime]") {
+  StepLog log(3);
+  CHECK_FALSE(log.add(0, step_event(kBegin, 1.0)));
+  CHECK_FALSE(log.add(2, step_event(kBegin, 1.1)));
+  CHECK_FALSE(log.add(1, step_event(kBegin, 1.2)));
+  CHECK_FALSE(log.add(2, step_event(kEnd, 4.0)));
+  CHECK_FALSE(log.add(2, step_event(kBegin, 4.0)));  // begins the next by waiting: that one is not longer
+  CHECK_FALSE(log.add(1, step_event(kEnd, 4.5)));
+  CHECK_FALSE(log.add(1, step_event(kBegin, 4.5)));
+  CHECK(log.add(0, step_event(kEnd, 5.0)));
+  CHECK_FALSE(log.add(0, step_event(kBegin, 5.0)));
+  CHECK_FALSE(log.add(2, step_event(kEnd, 8.0)));
+  CHECK_FALSE(log.add(1, step_event(kEnd, 8.5)));
+  CHECK(log.add(0, step_event(kEnd, 9.0)));
+  REQUIRE(log.steps().size() == 2);
+  CHECK(log.steps()[0].begin == Seconds(1.2));
+  CHECK(log.steps()[0].end == Seconds(5.0));
+  CHECK(log.steps()[1].begin == Seconds(5.0));
+  CHECK(log.steps()[1].duration() == Seconds(4.0));
+}
+
+TEST_CASE("runtime: steps are put together whatever the order in which the stages are heard", "[runtime]") {
+  // One stage's events may arrive steps ahead of another's.
+  StepLog log(2);
+  for (int n = 0; n < 3; ++n) {
+    log.add(0, step_event(kBegin, n));
+    log.add(0, step_event(kEnd, n + 0.9));
+  }
+  CHECK(log.steps().empty());
+  for (int n = 0; n < 3; ++n) {
+    log.add(1, step_event(kBegin, n + 0.1));
+    CHECK(log.add(1, step_event(kEnd, n + 0.8)));
+    REQUIRE(log.steps().size() == static_cast<std::size_t>(n) + 1);
+    CHECK(log.steps().back().begin == Seconds(n + 0.1));
+    CHECK(log.steps().back().end == Seconds(n + 0.9));
+  }
+  // An end without a begin is no step, and other events are none either.
+  CHECK_FALSE(log.add(1, step_event(kEnd, 9)));
+  CHECK_FALSE(log.add(1, step_event(LeaseEventType::kAgain, 9)));
+  CHECK(log.steps().size() == 3);
+}
+
+// Journal
+
+/// Runs `what` in a process of its own, which then waits to be killed; or ends at once.
+class OtherProcess {
+ public:
+  template <class What>
+  explicit OtherProcess(What what) {
+    std::array<int, 2> ends{};
+    REQUIRE(::pipe(ends.data()) == 0);
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      what();
+      [[maybe_unused]] const ssize_t count = ::write(ends[1], "x", 1);
+      while (true) ::pause();
+    }
+    char byte = 0;
+    ::close(ends[1]);
+    REQUIRE(::read(ends[0], &byte, 1) == 1);
+    ::close(ends[0]);
+  }
+  OtherProcess(const OtherProcess&) = delete;
+  OtherProcess& operator=(const OtherProcess&) = delete;
+  ~OtherProcess() { kill(); }
+  void kill() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+    pid_ = -1;
+  }
+  [[nodiscard]] pid_t pid() const { return pid_; }
+
+ private:
+  pid_t pid_ = -1;
+};
+
+/// A simulated node of two stages with two GPUs each.
+struct Node {
+  Node() {
+    const std::vector<SimOption> options{{Megahertz(1400), Seconds(0.1), Joules(30)},
+                                         {Megahertz(1200), Seconds(0.12), Joules(27)},
+                                         {Megahertz(1000), Seconds(0.15), Joules(25)}};
+    const SimStage stage{
+        2, Watts(60), {{InstructionKind::kForward, options}, {InstructionKind::kBackward, options}}};
+    SimWorld::create(path, {stage, stage}, {});
+    world = std::make_shared<SimWorld>(path);
+    device.emplace(world);
+  }
+  [[nodiscard]] int locked() const {
+    int count = 0;
+    for (int g = 0; g < world->gpus(); ++g) count += world->locked_clock(GpuId(g)) ? 1 : 0;
+    return count;
+  }
+  ScratchFolder folder;
+  std::string path = folder.file("gpus");
+  std::string journal_folder = folder.file("journal");
+  std::shared_ptr<SimWorld> world;
+  std::optional<SimDevice> device;
+};
+
+TEST_CASE("runtime: a journal entry is on the disk, names GPU and owner, and goes when cleared",
+          "[runtime]") {
+  const ScratchFolder folder;
+  Journal journal(folder.file("journal"));
+  journal.record("sim:/a/b#0");
+  journal.record("sim:/a/b#1");
+  journal.record("sim:/a/b#1");  // its owner may do so again
+  const auto entries = Journal(folder.file("journal")).entries();
+  REQUIRE(entries.size() == 2);
+  for (const Journal::Entry& entry : entries) {
+    CHECK(contains(entry.gpu, "sim:/a/b#"));
+    CHECK(entry.owner == this_process());
+  }
+  CHECK(journal.restore_leftovers().empty());  // the owner lives
+  journal.clear("sim:/a/b#0");
+  journal.clear("sim:/a/b#0");
+  CHECK(journal.entries().size() == 1);
+}
+
+TEST_CASE("runtime: a GPU that a living process owns is refused, one of a dead process is not", "[runtime]") {
+  Node node;
+  Journal journal(node.journal_folder);
+  const std::string gpu = node.device->gpu_name(GpuId(1));
+  OtherProcess owner([&] {
+    Journal(node.journal_folder).record(gpu);
+    SimWorld(node.path).lock_clock(GpuId(1), Megahertz(1000));
+  });
+  CHECK_THROWS_AS(journal.record(gpu), DeviceError);
+  CHECK_NOTHROW(journal.record(node.device->gpu_name(GpuId(0))));
+  CHECK(journal.restore_leftovers().empty());
+  CHECK(node.locked() == 1);
+  owner.kill();
+  SECTION("it can be taken over") {
+    journal.record(gpu);
+    CHECK(journal.restore_leftovers().empty());
+  }
+  SECTION("what it left locked is restored, once") {
+    CHECK(journal.restore_leftovers() == std::vector{gpu});
+    CHECK(node.locked() == 0);
+    CHECK(journal.entries().size() == 1);
+    CHECK(journal.restore_leftovers().empty());
+  }
+}
+
+TEST_CASE("runtime: an owner is known by its start time, not only its process number", "[runtime]") {
+  Node node;
+  Journal journal(node.journal_folder);
+  const std::string gpu = node.device->gpu_name(GpuId(2));
+  journal.record(gpu);
+  node.world->lock_clock(GpuId(2), Megahertz(1000));
+  // As if this process's number had belonged to another one before.
+  std::string file;
+  for (const auto& entry : std::filesystem::directory_iterator(node.journal_folder)) file = entry.path();
+  std::string text = slurp(file);
+  text.insert(text.find("start_time: ") + 12, "1");
+  spill(file, text);
+  CHECK(journal.restore_leftovers() == std::vector{gpu});
+  CHECK(node.locked() == 0);
+}
+
+TEST_CASE("runtime: an entry that cannot be read or served keeps no other from being restored", "[runtime]") {
+  Node node;
+  Journal journal(node.journal_folder);
+  const std::string gpu = node.device->gpu_name(GpuId(0));
+  const std::string damaged = node.folder.file("damaged");
+  spill(damaged, "not a node");
+  OtherProcess owner([&] {
+    Journal own(node.journal_folder);
+    own.record(gpu);
+    own.record("sim:" + damaged + "#0");
+    own.record("another-driver:0");
+    SimWorld(node.path).lock_clock(GpuId(0), Megahertz(1000));
+  });
+  owner.kill();
+  spill(node.journal_folder + "/garbage.yaml", "\x01\x02{{{");
+  spill(node.journal_folder + "/empty.yaml", "");
+  spill(node.journal_folder + "/notes.txt", "not an entry");
+  std::filesystem::create_directory(node.journal_folder + "/folder.yaml");
+  std::vector<std::string> restored;
+  CHECK_NOTHROW(restored = journal.restore_leftovers());
+  CHECK(std::count(restored.begin(), restored.end(), gpu) == 1);
+  CHECK(node.locked() == 0);
+  CHECK_NOTHROW(journal.record(gpu));
+}
+
+TEST_CASE("runtime: a guardian restores when the process that it guards has closed or died", "[runtime]") {
+  Node node;
+  const std::string gpu = node.device->gpu_name(GpuId(3));
+  std::array<int, 2> lifeline{};
+  std::array<int, 2> guards{};  // open at its far end for as long as the guardian lives
+  REQUIRE(::pipe(lifeline.data()) == 0);
+  REQUIRE(::pipe(guards.data()) == 0);
+  OtherProcess owner([&] {
+    Journal(node.journal_folder).record(gpu);
+    SimWorld(node.path).lock_clock(GpuId(3), Megahertz(1000));
+    if (::fork() != 0) return;
+    ::dup2(lifeline[0], STDIN_FILENO);
+    ::close(lifeline[1]);
+    stand_guard(node.journal_folder);
+    ::_exit(0);
+  });
+  ::close(lifeline[0]);
+  CHECK(node.locked() == 1);
+  // The lifeline ends a moment before its owner is dead; the guardian waits for that.
+  ::close(lifeline[1]);
+  owner.kill();
+  ::close(guards[1]);
+  char byte = 0;
+  CHECK(::read(guards[0], &byte, 1) == 0);
+  ::close(guards[0]);
+  CHECK(node.locked() == 0);
+  CHECK(Journal(node.journal_folder).entries().empty());
+}
+
+// Agent and client
+
+/// Remembers what was asked of it, a line a call: "0:1200" or "0:-".
+class RecordingDevice : public Device {
+ public:
+  [[nodiscard]] int gpu_count() const override { return 4; }
+  [[nodiscard]] std::string gpu_name(GpuId gpu) const override {
+    return "recording:" + std::to_string(gpu.value());
+  }
+  [[nodiscard]] std::vector<Megahertz> supported_clocks(GpuId) const override { return {Megahertz(1400)}; }
+  void lock_clock(GpuId gpu, Megahertz clock) override {
+    if (clock == refused) throw DeviceError("lock clock", gpu_name(gpu), "no");
+    calls.push_back(std::to_string(gpu.value()) + ":" + std::to_string(clock.value()));
+  }
+  void unlock_clock(GpuId gpu) override { calls.push_back(std::to_string(gpu.value()) + ":-"); }
+  [[nodiscard]] Megahertz observed_clock(GpuId) override { return Megahertz(1400); }
+  [[nodiscard]] EnergyReading energy(GpuId) override { return {}; }
+  [[nodiscard]] Seconds energy_refresh_period() const override { return Seconds(0.1); }
+
+  std::vector<std::string> calls;
+  Megahertz refused;
+};
+
+struct Observed : public JobObserver {
+  void on_event(int stage, const LeaseEvent& event) override { events.emplace_back(stage, event.type); }
+  void on_refusal(const std::string& reason) override { refusals.push_back(reason); }
+  void on_fault(const std::string& what) override { faults.push_back(what); }
+  std::vector<std::pair<int, LeaseEventType>> events;
+  std::vector<std::string> refusals;
+  std::vector<std::string> faults;
+};
+
+using Calls = std::vector<std::string>;
+
+/// An agent for two stages, of GPUs 0 and 1, and of 2 and 3, served by the test's own thread.
+class Served {
+ public:
+  explicit Served(int baseline_steps = 0, std::vector<std::vector<PlanEntry>> plan = {kPlan, kPlan})
+      : agent_(std::in_place, device, nullptr, journal,
+               AgentOptions{{{GpuId(0), GpuId(1)}, {GpuId(2), GpuId(3)}}, std::move(plan), baseline_steps},
+               folder_.file("agent.sock"), observed) {
+    ::setenv(kSocketVariable, folder_.file("agent.sock").c_str(), 1);
+  }
+  Served(const Served&) = delete;
+  Served& operator=(const Served&) = delete;
+  ~Served() { ::unsetenv(kSocketVariable); }
+
+  /// Serves until `done`, or for ten seconds.
+  bool until(const std::function<bool()>& done) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!done() && std::chrono::steady_clock::now() < deadline) {
+      pollfd waiting{agent_->fd(), POLLIN, 0};
+      ::poll(&waiting, 1, 2);
+      agent_->serve();
+    }
+    return done();
+  }
+  int open(int stage, int stages, slackline_session** session) {
+    auto opened = std::async(std::launch::async, [&] { return slackline_open(stage, stages, session); });
+    until([&] { return opened.wait_for(std::chrono::seconds(0)) == std::future_status::ready; });
+    return opened.get();
+  }
+  /// All that the device was asked for since the last call.
+  Calls calls() {
+    agent_->serve();
+    return std::exchange(device.calls, {});
+  }
+  Agent& agent() { return *agent_; }
+  void end() { agent_.reset(); }
+
+ private:
+  ScratchFolder folder_;
+
+ public:
+  RecordingDevice device;
+  Journal journal{folder_.file("journal")};
+  Observed observed;
+
+ private:
+  std::optional<Agent> agent_;
+};
+
+TEST_CASE("runtime: the clock of the next instruction is set when one ends, the baseline when a step does",
+          "[runtime]") {
+  Served served;
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  CHECK(slackline_is_simulated(session) == 0);
+  for (int step = 0; step < 3; ++step) {
+    CAPTURE(step);
+    CHECK(slackline_step_begin(session) == SLACKLINE_OK);
+    CHECK(served.calls() == Calls{"0:1200", "1:1200"});
+    for (std::size_t i = 0; i < kPlan.size(); ++i) {
+      CHECK(slackline_instruction_begin(session, kPlan[i].kind, kPlan[i].microbatch) == SLACKLINE_OK);
+      CHECK(served.calls().empty());
+      CHECK(slackline_instruction_again(session) == 0);
+      CHECK(slackline_instruction_end(session) == SLACKLINE_OK);
+      if (i == 0) CHECK(served.calls() == Calls{"0:1100", "1:1100"});
+      if (i == 1) CHECK(served.calls() == Calls{"0:900", "1:900"});
+      if (i == 2) CHECK(served.calls().empty());
+    }
+    CHECK(slackline_step_end(session) == SLACKLINE_OK);
+    CHECK(served.calls() == Calls{"0:-", "1:-"});
+  }
+  CHECK(served.journal.entries().size() == 2);
+  CHECK(slackline_message(session) == std::string());
+  slackline_close(session);
+  CHECK(served.until([&] { return served.journal.entries().empty(); }));
+}
+
+TEST_CASE("runtime: two stages that run at once each get their own clocks", "[runtime]") {
+  Served served(0, {kPlan, {{kForward, 0, 700}, {kBackward, 0, 600}}});
+  std::array<slackline_session*, 2> sessions{};
+  REQUIRE(served.open(1, 2, &sessions[1]) == SLACKLINE_OK);
+  REQUIRE(served.open(0, 2, &sessions[0]) == SLACKLINE_OK);
+  slackline_step_begin(sessions[1]);
+  CHECK(served.calls() == Calls{"2:700", "3:700"});
+  slackline_step_begin(sessions[0]);
+  CHECK(served.calls() == Calls{"0:1200", "1:1200"});
+  slackline_instruction_begin(sessions[1], kForward, 0);
+  slackline_instruction_end(sessions[1]);
+  CHECK(served.calls() == Calls{"2:600", "3:600"});
+  slackline_close(sessions[1]);
+  CHECK(served.until([&] { return served.journal.entries().size() == 2; }));
+  CHECK(served.calls() == Calls{"2:-", "3:-"});
+  slackline_close(sessions[0]);
+  CHECK(served.until([&] { return served.journal.entries().empty(); }));
+  CHECK(served.calls() == Calls{"0:-", "1:-"});
+}
+
+TEST_CASE("runtime: baseline steps run without the schedule", "[runtime]") {
+  Served served(2);
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  for (int step = 0; step < 2; ++step) {
+    slackline_step_begin(session);
+    slackline_instruction_begin(session, kBackward, 5);  // not even its order matters
+    slackline_instruction_end(session);
+    CHECK(slackline_step_end(session) == SLACKLINE_OK);
+  }
+  CHECK(served.calls().empty());
+  CHECK(served.journal.entries().empty());
+  slackline_step_begin(session);
+  CHECK(served.calls() == Calls{"0:1200", "1:1200"});
+  slackline_close(session);
+}
+
+TEST_CASE("runtime: a job that leaves the order is told so once and stays at its baseline", "[runtime]") {
+  Served served;
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  slackline_step_begin(session);
+  SECTION("by another instruction") {
+    CHECK(slackline_instruction_begin(session, kBackward, 0) == SLACKLINE_ESEQUENCE);
+    slackline_instruction_end(session);
+    CHECK(slackline_step_end(session) == SLACKLINE_OK);
+  }
+  SECTION("by too few") {
+    CHECK(slackline_step_end(session) == SLACKLINE_ESEQUENCE);
+  }
+  CHECK(slackline_message(session) != std::string());
+  served.calls();
+  slackline_step_begin(session);
+  CHECK(slackline_instruction_begin(session, kForward, 0) == SLACKLINE_OK);
+  slackline_instruction_end(session);
+  slackline_step_end(session);
+  CHECK(served.calls().empty());
+  const auto& events = served.observed.events;
+  CHECK(std::count(events.begin(), events.end(), std::pair(0, LeaseEventType::kOutOfSequence)) == 1);
+  slackline_close(session);
+}
+
+TEST_CASE("runtime: a released schedule asks for the baseline and for nothing after", "[runtime]") {
+  Served served;
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  slackline_step_begin(session);
+  slackline_instruction_begin(session, kForward, 0);
+  served.calls();
+  served.agent().release();
+  CHECK(served.calls() == Calls{"0:-", "1:-"});
+  slackline_instruction_end(session);
+  slackline_step_end(session);
+  slackline_step_begin(session);
+  CHECK(served.calls().empty());
+  slackline_close(session);
+  slackline_session* later = nullptr;  // and for a process that joins later, too
+  CHECK(served.until([&] { return served.journal.entries().empty(); }));
+  REQUIRE(served.open(0, 2, &later) == SLACKLINE_OK);
+  served.calls();
+  slackline_step_begin(later);
+  CHECK(served.calls().empty());
+  slackline_close(later);
+}
+
+TEST_CASE("runtime: a job with another number of stages is refused and says why", "[runtime]") {
+  Served served;
+  slackline_session* session = nullptr;
+  CHECK(served.open(0, 3, &session) == SLACKLINE_EREFUSED);
+  CHECK(contains(slackline_message(session), "2 stages, the job has 3"));
+  REQUIRE(served.observed.refusals.size() == 1);
+  CHECK(contains(served.observed.refusals[0], "2 stages, the job has 3"));
+  // Training goes on: every further call succeeds and asks for nothing.
+  CHECK(slackline_step_begin(session) == SLACKLINE_OK);
+  CHECK(slackline_instruction_begin(session, kForward, 0) == SLACKLINE_OK);
+  CHECK(slackline_instruction_end(session) == SLACKLINE_OK);
+  CHECK(slackline_step_end(session) == SLACKLINE_OK);
+  CHECK(served.calls().empty());
+  slackline_close(session);
+}
+
+TEST_CASE("runtime: a stage has one process; when that has gone another may come", "[runtime]") {
+  Served served;
+  slackline_session* first = nullptr;
+  slackline_session* second = nullptr;
+  REQUIRE(served.open(1, 2, &first) == SLACKLINE_OK);
+  CHECK(served.open(1, 2, &second) == SLACKLINE_EREFUSED);
+  CHECK(contains(slackline_message(second), "another process drives stage 1"));
+  CHECK(served.observed.refusals.empty());  // the job as a whole is served all the same
+  slackline_close(second);
+  slackline_step_begin(first);
+  CHECK(served.calls() == Calls{"2:1200", "3:1200"});
+  slackline_close(first);
+  CHECK(served.until([&] { return served.journal.entries().empty(); }));
+  CHECK(served.calls() == Calls{"2:-", "3:-"});
+  REQUIRE(served.open(1, 2, &second) == SLACKLINE_OK);
+  slackline_step_begin(second);
+  CHECK(served.calls() == Calls{"2:1200", "3:1200"});
+  slackline_close(second);
+}
+
+TEST_CASE("runtime: an agent that ends gives the GPUs back, and the job goes on without it", "[runtime]") {
+  Served served;
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  slackline_step_begin(session);
+  CHECK(served.calls() == Calls{"0:1200", "1:1200"});
+  served.end();
+  CHECK(served.device.calls == Calls{"0:-", "1:-"});
+  CHECK(served.journal.entries().empty());
+  for (const PlanEntry& entry : kPlan) {
+    CHECK(slackline_instruction_begin(session, entry.kind, entry.microbatch) == SLACKLINE_OK);
+    CHECK(slackline_instruction_end(session) == SLACKLINE_OK);
+  }
+  CHECK(slackline_step_end(session) == SLACKLINE_OK);
+  slackline_close(session);
+}
+
+TEST_CASE("runtime: a clock that a GPU refuses releases the stage and leaves nothing locked", "[runtime]") {
+  Served served;
+  served.device.refused = Megahertz(1100);
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  slackline_step_begin(session);
+  CHECK(served.calls() == Calls{"0:1200", "1:1200"});
+  slackline_instruction_begin(session, kForward, 0);
+  slackline_instruction_end(session);
+  CHECK(served.calls() == Calls{"0:-", "1:-"});
+  CHECK(served.observed.faults.size() == 1);
+  slackline_instruction_begin(session, kForward, 1);
+  slackline_instruction_end(session);
+  slackline_step_end(session);
+  slackline_step_begin(session);
+  CHECK(served.calls().empty());
+  slackline_close(session);
+  CHECK(served.until([&] { return served.journal.entries().empty(); }));
+}
+
+TEST_CASE("runtime: a stage of which the first GPU is refused leaves nothing in the journal", "[runtime]") {
+  Served served;
+  served.device.refused = Megahertz(1200);
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  slackline_step_begin(session);
+  served.calls();
+  CHECK(served.observed.faults.size() == 1);
+  slackline_close(session);
+  CHECK(served.until([&] { return served.journal.entries().empty(); }));
+}
+
+TEST_CASE("runtime: a GPU that another process owns is neither locked nor unlocked", "[runtime]") {
+  Served served;
+  const std::string folder = std::filesystem::path(std::getenv(kSocketVariable)).parent_path() / "journal";
+  OtherProcess owner([&] { Journal(folder).record("recording:1"); });
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  slackline_step_begin(session);
+  for (const std::string& call : served.calls()) CHECK(call.front() == '0');
+  CHECK(served.observed.faults.size() == 1);
+  slackline_step_end(session);
+  slackline_close(session);
+  CHECK(served.until([&] { return served.journal.entries().size() == 1; }));
+  for (const std::string& call : served.calls()) CHECK(call.front() == '0');
+  const auto entries = served.journal.entries();
+  REQUIRE(entries.size() == 1);
+  CHECK(entries[0].owner.pid == owner.pid());
+}
+
+// Runtime folder
+
+TEST_CASE("runtime: the runtime folder is made private, and kept", "[runtime]") {
+  const ScratchFolder scratch;
+  const RuntimeVariable variable(scratch.file("runtime"));
+  CHECK(runtime_folder() == scratch.file("runtime"));
+  CHECK(runtime_folder() == scratch.file("runtime"));
+  struct stat status {};
+  REQUIRE(::stat(scratch.file("runtime").c_str(), &status) == 0);
+  CHECK((status.st_mode & 0777) == 0700);
+  const std::string own = make_private_folder(runtime_folder(), "sim-");
+  REQUIRE(::stat(own.c_str(), &status) == 0);
+  CHECK((status.st_mode & 0777) == 0700);
+  CHECK(make_private_folder(runtime_folder(), "sim-") != own);
+}
+
+TEST_CASE("runtime: a runtime folder that others may write, of another user, or no folder is refused",
+          "[runtime]") {
+  const ScratchFolder scratch;
+  const std::string path = scratch.file("runtime");
+  const RuntimeVariable variable(path);
+  SECTION("writable for the group") {
+    std::filesystem::create_directory(path);
+    ::chmod(path.c_str(), 0770);
+  }
+  SECTION("writable for all") {
+    std::filesystem::create_directory(path);
+    ::chmod(path.c_str(), 01777);
+  }
+  SECTION("of another user") {
+    if (::geteuid() != 0) {
+      ::setenv("SLACKLINE_RUNTIME_DIR", "/usr", 1);
+    } else {
+      std::filesystem::create_directory(path);
+      ::chmod(path.c_str(), 0700);
+      REQUIRE(::chown(path.c_str(), 12345, 12345) == 0);
+    }
+  }
+  SECTION("a link to a folder") {
+    std::filesystem::create_directory(scratch.file("real"));
+    std::filesystem::create_directory_symlink(scratch.file("real"), path);
+  }
+  SECTION("a file") {
+    spill(path, "");
+  }
+  SECTION("inside of nowhere") {
+    ::setenv("SLACKLINE_RUNTIME_DIR", "/no/such/folder", 1);
+  }
+  CHECK_THROWS_AS(runtime_folder(), DeviceError);
+}
+
+}  // namespace
+}  // namespace slackline
