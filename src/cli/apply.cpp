@@ -181,8 +181,11 @@ void print_report(const RunLog& log, const Agent& agent, bool json) {
   std::vector<RunPhase> seen;
   std::copy_if(regimes.begin(), regimes.end(), std::back_inserter(seen),
                [](const RunPhase& phase) { return phase.steps > 0; });
-  std::fputs((json ? run_json(seen, regimes[kBaseline]) : run_text(seen, regimes[kBaseline])).c_str(),
-             stdout);
+  if (json) {
+    std::fputs(run_json(seen, regimes[kBaseline]).c_str(), stdout);
+  } else if (!seen.empty()) {
+    std::fputs(run_text(seen, regimes[kBaseline]).c_str(), stdout);
+  }
   if (log.steps() == 0) std::fputs("slackline: no whole step was seen\n", stderr);
   if (log.too_slow()) {
     std::fprintf(

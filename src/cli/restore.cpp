@@ -15,8 +15,12 @@ std::string journal_folder(const std::string& runtime_folder) {
 }
 
 void restore_leftovers(const std::string& runtime_folder) {
-  for (const std::string& gpu : Journal(journal_folder(runtime_folder)).restore_leftovers()) {
-    std::fprintf(stderr, "slackline: unlocked %s, which a process that died had left locked\n", gpu.c_str());
+  const std::vector<std::string> restored = Journal(journal_folder(runtime_folder)).restore_leftovers();
+  if (!restored.empty()) {
+    const std::string others =
+        restored.size() > 1 ? " and " + std::to_string(restored.size() - 1) + " more" : "";
+    std::fprintf(stderr, "slackline: unlocked %s%s, which a process that died had left locked\n",
+                 restored.front().c_str(), others.c_str());
   }
   remove_abandoned_nodes(runtime_folder);
 }

@@ -1,6 +1,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -100,6 +101,7 @@ std::vector<std::string> Journal::restore_leftovers() {
     clear(entry.gpu);
     restored.push_back(entry.gpu);
   }
+  std::sort(restored.begin(), restored.end());
   return restored;
 }
 
