@@ -265,6 +265,29 @@ TEST_CASE("runtime: an entry that cannot be read or served keeps no other from b
   CHECK_NOTHROW(journal.record(gpu));
 }
 
+TEST_CASE("runtime: what a writer left unfinished goes after a minute", "[runtime]") {
+  const ScratchFolder folder;
+  const std::string path = folder.file("journal");
+  Journal journal(path);
+  journal.record("sim:/a/b#0");
+  spill(path + "/abc.yaml.k3J9xQ", "");
+  spill(path + "/abd.yaml.p0K2zR", "");
+  const auto now = std::filesystem::file_time_type::clock::now();
+  std::filesystem::last_write_time(path + "/abc.yaml.k3J9xQ", now - std::chrono::minutes(2));
+  CHECK(journal.restore_leftovers().empty());
+  CHECK_FALSE(std::filesystem::exists(path + "/abc.yaml.k3J9xQ"));
+  CHECK(std::filesystem::exists(path + "/abd.yaml.p0K2zR"));  // somebody may be about to rename it
+  CHECK(journal.entries().size() == 1);
+}
+
+TEST_CASE("runtime: an entry that cannot be written is a fault of the device, not of the job's input",
+          "[runtime]") {
+  const ScratchFolder folder;
+  Journal journal(folder.file("journal"));
+  std::filesystem::remove_all(folder.file("journal"));
+  CHECK_THROWS_AS(journal.record("sim:/a/b#0"), DeviceError);
+}
+
 TEST_CASE("runtime: a guardian restores when the process that it guards has closed or died", "[runtime]") {
   Node node;
   const std::string gpu = node.device->gpu_name(GpuId(3));

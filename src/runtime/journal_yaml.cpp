@@ -5,6 +5,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -19,6 +20,8 @@
 
 namespace slackline {
 namespace {
+
+constexpr auto kUnfinishedAge = std::chrono::minutes(1);
 
 /// FNV-1a: a short, fixed file name for a name of any length and content.
 std::string digest(const std::string& text) {
@@ -71,7 +74,11 @@ void Journal::record(const std::string& gpu) {
   out << YAML::BeginMap << YAML::Key << "slackline" << YAML::Value << "journal/1" << YAML::Key << "gpu"
       << YAML::Value << gpu << YAML::Key << "pid" << YAML::Value << self.pid << YAML::Key << "start_time"
       << YAML::Value << self.start_time << YAML::EndMap;
-  write_file(path, std::string(out.c_str()) + "\n");
+  try {
+    write_file(path, std::string(out.c_str()) + "\n");
+  } catch (const InputError& error) {  // a full disk must not end the job
+    throw DeviceError("lease", gpu, error.what());
+  }
 }
 
 void Journal::clear(const std::string& gpu) {
@@ -87,7 +94,18 @@ std::vector<Journal::Entry> Journal::entries() const {
   return entries;
 }
 
+/// What a process left that was killed while it wrote an entry. One that lives renames it at once.
+void Journal::remove_unfinished() {
+  std::error_code error;
+  const auto old = std::filesystem::file_time_type::clock::now() - kUnfinishedAge;
+  for (const auto& file : std::filesystem::directory_iterator(folder_, error)) {
+    const bool is_unfinished = file.path().stem().extension() == ".yaml";
+    if (is_unfinished && file.last_write_time(error) < old) std::filesystem::remove(file.path(), error);
+  }
+}
+
 std::vector<std::string> Journal::restore_leftovers() {
+  remove_unfinished();
   std::vector<std::string> restored;
   for (const Entry& entry : entries()) {
     // An entry is written in one step, so an unreadable one is foreign; it names no GPU that could be

@@ -19,7 +19,7 @@ class Journal {
   /// `folder` is made if missing.
   explicit Journal(std::string folder);
 
-  /// DeviceError if another process that lives owns the GPU.
+  /// DeviceError if another process that lives owns the GPU, or the entry cannot be written.
   void record(const std::string& gpu);
   void clear(const std::string& gpu);
   /// An entry that cannot be read has an empty `gpu`.
@@ -30,6 +30,7 @@ class Journal {
 
  private:
   [[nodiscard]] std::string file_of(const std::string& gpu) const;
+  void remove_unfinished();
 
   std::string folder_;
 };
