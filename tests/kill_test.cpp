@@ -164,7 +164,8 @@ TEST_CASE("kill: a training process that is killed ends the job, and its GPUs ar
     REQUIRE(ranks.size() == kStages);
     ::kill(ranks[static_cast<std::size_t>(dice.number(0, kStages - 1))], SIGKILL);
     run.check_restored();
-    CHECK(run.program().wait() == 128 + SIGKILL);
+    const int status = run.program().wait();
+    CHECK((status == 128 + SIGKILL || status == 1));  // its own death, or a neighbour's that misses it
     CHECK(place.journal_entries() == 0);
     CHECK(place.nodes().empty());
   });

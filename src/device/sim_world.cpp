@@ -144,9 +144,7 @@ void follow_wall_time(SimLayout& world) {
 
 void remove(SimLayout& world, SimParticipantState& participant) {
   if (participant.is_job != 0) {
-    SimStageState& stage = world.stages()[static_cast<std::size_t>(participant.stage)];
-    abort_instruction(world, stage);
-    stage.untaken_requests = 0;
+    abort_instruction(world, world.stages()[static_cast<std::size_t>(participant.stage)]);
   }
   participant.activity = SimActivity::kFree;
 }
@@ -155,6 +153,11 @@ void remove_dead(SimLayout& world) {
   for (SimParticipantState& participant : world.participants()) {
     if (participant.activity == SimActivity::kFree) continue;
     if (is_alive({participant.pid, participant.start_time})) continue;
+    // It may have died before it asked for what it had announced. Who leaves in order has asked, and time
+    // waits for the owner of the clocks as before.
+    if (participant.is_job != 0) {
+      world.stages()[static_cast<std::size_t>(participant.stage)].untaken_requests = 0;
+    }
     remove(world, participant);
   }
 }
