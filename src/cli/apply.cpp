@@ -67,9 +67,11 @@ class RunLog : public JobObserver {
     meter_.mark(log_.steps().back().end);
     on_step(log_.steps().back());
   }
+  void on_lease_end(int stage) override { log_.abandon_step_of(stage); }
   void on_refusal(const std::string& reason) override { refusal_ = reason; }
   void on_fault(const std::string& what) override {
-    std::fprintf(stderr, "slackline: %s; its stage runs at its baseline\n", what.c_str());
+    std::fprintf(stderr, "slackline: %s; the schedule is released\n", what.c_str());
+    wants_release_ = true;
   }
 
   [[nodiscard]] const std::string& refusal() const { return refusal_; }
@@ -161,7 +163,7 @@ class RunLog : public JobObserver {
   std::string refusal_;
 };
 
-void check_fits(const Schedule& schedule, const DeviceSpec& device) {
+void check_fits(const Schedule& schedule, const Plan& plan, const DeviceSpec& device) {
   if (schedule.stages.size() != device.profile.stages.size()) {
     throw InputError("", 0, "--device",
                      "the schedule is for " + std::to_string(schedule.stages.size()) +
@@ -173,6 +175,19 @@ void check_fits(const Schedule& schedule, const DeviceSpec& device) {
                      "the schedule is for " + std::to_string(schedule.stages[s].tensor_parallel) +
                          " GPUs in stage " + std::to_string(s) + ", the device has " +
                          std::to_string(device.profile.stages[s].tensor_parallel));
+  }
+  std::size_t index = 0;
+  for (const auto& stage : schedule.order()) {
+    for (const Instruction& i : stage) {
+      const Megahertz clock = plan.clocks[index++];
+      const auto has_clock = [&](const auto& entry) {
+        return std::ranges::any_of(entry.second, [&](const Measurement& m) { return m.clock == clock; });
+      };
+      if (std::ranges::any_of(device.profile.stages[i.stage.index()].instructions, has_clock)) continue;
+      throw InputError("", 0, "--device",
+                       "the schedule wants " + std::to_string(clock.value()) + " MHz in stage " +
+                           std::to_string(i.stage.value()) + ", which the device does not have");
+    }
   }
 }
 
@@ -208,7 +223,7 @@ int run(const ApplyFlags& flags) {
   const Plan& plan = schedule.plans[flags.plan ? plan_index(schedule, *flags.plan) : schedule.chosen];
   if (flags.baseline_steps < 0) throw InputError("", 0, "--baseline-steps", "must not be negative");
   const DeviceSpec spec = parse_device(flags.device);
-  check_fits(schedule, spec);
+  check_fits(schedule, plan, spec);
 
   const std::string folder = runtime_folder();
   restore_leftovers(folder);

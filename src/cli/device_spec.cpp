@@ -28,7 +28,7 @@ double number_of(const std::string& key, const std::string& value, double low, d
 
 void set_option(SimOptions& options, const std::string& key, const std::string& value) {
   if (key == "pace") {
-    options.pace = number_of(key, value, 0, 1e6);
+    options.pace = number_of(key, value, 0, 1e4);
   } else if (key == "switch_ms") {
     options.switch_latency = Seconds(number_of(key, value, 0, 1e5) / 1e3);
   } else if (key == "tick_ms") {

@@ -1,3 +1,6 @@
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <exception>
 
@@ -35,6 +38,21 @@ int run(int argc, char** argv) {
   return action();
 }
 
+/// Without this, files of ours could become standard input, output or error, if we were started without
+/// those.
+void occupy_standard_descriptors() {
+  int fd = ::open("/dev/null", O_RDWR);
+  while (fd >= 0 && fd <= STDERR_FILENO) fd = ::dup(fd);
+  if (fd > STDERR_FILENO) ::close(fd);
+}
+
+/// Output that did not arrive is a failure, too.
+int checked(int status) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return status;
+  std::fputs("slackline: cannot write to standard output\n", stderr);
+  return status == slackline::kOk ? slackline::kNoAnswer : status;
+}
+
 int report(const std::exception& error, int status) {
   std::fprintf(stderr, "slackline: %s\n", error.what());
   return status;
@@ -44,7 +62,8 @@ int report(const std::exception& error, int status) {
 
 int main(int argc, char** argv) {
   try {
-    return run(argc, argv);
+    occupy_standard_descriptors();
+    return checked(run(argc, argv));
   } catch (const slackline::InputError& error) {
     return report(error, slackline::kBadInput);
   } catch (const slackline::NoAnswer& error) {

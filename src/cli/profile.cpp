@@ -98,35 +98,30 @@ int run(const ProfileFlags& flags) {
     std::fprintf(stderr, "slackline: %s\n", reason.c_str());
     return job.exit_status();
   }
-  std::thread thread([&] {
-    try {
-      measured = sweep.run(*timeline);
-    } catch (...) {
-      failure = std::current_exception();
-    }
-    timeline.reset();
-    done = true;
-  });
   {
+    const std::jthread thread([&] {
+      try {
+        measured = sweep.run(*timeline);
+      } catch (...) {
+        failure = std::current_exception();
+      }
+      timeline.reset();
+      done = true;
+    });
+    const ShutDownAtExit shut_down(node.world());  // wakes the thread, which is then joined
     ProgressBar bar("profiling");
-    bool ending = false;
     job.run(agent, [&] {
       bar.show(sweep.progress(), std::to_string(sweep.clocks_done()) + " of at most " +
                                      std::to_string(sweep.clocks()) + " clocks");
-      if (!ending && (done || !swept.refusal().empty())) {
-        ending = true;
-        job.terminate();
-      }
+      if (done || !swept.refusal().empty()) job.terminate();
     });
   }
-  node.world()->shut_down();
-  thread.join();
   agent.restore_all();
   if (!swept.refusal().empty()) throw InputError("", 0, "--device", swept.refusal());
   if (failure) std::rethrow_exception(failure);
   if (!sweep.complete()) {
     const std::string far = std::to_string(sweep.clocks_done()) + " of " + std::to_string(sweep.clocks());
-    if (job.exit_status() == kInterrupted) return kInterrupted;
+    if (job.interrupted_by() != 0) return 128 + job.interrupted_by();
     throw NoAnswer("the job ended when " + far +
                    " clocks had been measured; let it run for more steps (nothing was written)");
   }

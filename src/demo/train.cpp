@@ -294,6 +294,7 @@ int main(int argc, char** argv) {
       return 1;
     }
   }
+  ::signal(SIGCHLD, SIG_DFL);
   struct sigaction action {};
   action.sa_handler = on_terminate;  // without SA_RESTART: waitpid returns
   ::sigaction(SIGTERM, &action, nullptr);

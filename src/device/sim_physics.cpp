@@ -87,7 +87,8 @@ void look_ahead(SimLayout& world, SimStageState& stage) {
   }
   const double seconds = lockstep_seconds(world, stage);
   const double left_ns = stage.remaining * seconds * stage.noise_factor * kNanosecondsPerSecond;
-  stage.completes_ns = world.now_ns + static_cast<std::int64_t>(std::ceil(left_ns));
+  constexpr double kCenturyNs = 3e18;  // keeps the sum in 63 bits, whatever the profile says
+  stage.completes_ns = world.now_ns + static_cast<std::int64_t>(std::ceil(std::min(left_ns, kCenturyNs)));
   for (SimGpuState& gpu : gpus_of(world, stage)) {
     const SimOptionRow& option = option_at(world, stage, stage.running_kind, gpu.current_mhz);
     gpu.power_w = (option.energy_j + stage.blocking_w * (seconds - option.time_s)) / seconds;

@@ -83,11 +83,19 @@ SimChannelState& channel_state(SimLayout& world, std::uint64_t channel) {
                     "the job uses more than " + std::to_string(world.channels.size()) + " channels");
 }
 
+/// The job is over, whatever of it may still be around.
+bool may_observers_run_on(SimLayout& world) {
+  return std::ranges::none_of(world.participants(), [](const SimParticipantState& participant) {
+    return participant.is_job == 0 && participant.activity == SimActivity::kRunning;
+  });
+}
+
 bool may_advance(SimLayout& world) {
+  if (world.observers_run_on != 0) return may_observers_run_on(world);
   for (const SimStageState& stage : world.stages()) {
     if (stage.joined == 0) return false;
   }
-  bool has_job = world.observers_run_on != 0;
+  bool has_job = false;
   bool has_server = false;
   for (const SimParticipantState& participant : world.participants()) {
     if (participant.activity == SimActivity::kFree) continue;
@@ -147,6 +155,11 @@ void remove(SimLayout& world, SimParticipantState& participant) {
     abort_instruction(world, world.stages()[static_cast<std::size_t>(participant.stage)]);
   }
   participant.activity = SimActivity::kFree;
+  const bool job_is_gone = std::ranges::none_of(world.participants(), [](const SimParticipantState& p) {
+    return p.is_job != 0 && p.activity != SimActivity::kFree;
+  });
+  // What it had under way reaches nobody; the next job may use the same channels.
+  if (job_is_gone) world.channels = {};
 }
 
 void remove_dead(SimLayout& world) {

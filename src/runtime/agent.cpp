@@ -62,7 +62,8 @@ Agent::Agent(Device& device, std::shared_ptr<SimWorld> world, Journal& journal, 
       socket_path_(socket_path),
       epoll_(::epoll_create1(EPOLL_CLOEXEC)),
       listener_(listen_on(socket_path)),
-      repeat_(options_.stage_gpus.size(), 0) {
+      repeat_(options_.stage_gpus.size(), 0),
+      steps_begun_(options_.stage_gpus.size(), 0) {
   watch(listener_.get(), token_of(Source::kListener, 0));
   if (world_) {
     participant_.emplace(world_->join_as_observer());
@@ -163,7 +164,7 @@ void Agent::answer_hello(int fd) {
   if (!plan.empty()) std::memcpy(shared->plan(), plan.data(), plan.size() * sizeof(PlanEntry));
 
   welcome.plan_length = static_cast<std::int32_t>(plan.size());
-  welcome.baseline_steps = options_.baseline_steps;
+  welcome.baseline_steps = std::max(0, options_.baseline_steps - steps_begun_[stage]);
   if (world_) copy_text(welcome.sim_world, world_->path());
   const std::array fds{memory.get(), lease->doorbell.get()};
   if (!send_packet(client.get(), bytes_of(welcome), fds)) return;
@@ -198,6 +199,7 @@ void Agent::drain_events(Lease& lease) {
   }
   while (lease.events_read < written) {
     const LeaseEvent event = lease.memory().events[lease.events_read++ % LeaseMemory::kEvents];
+    if (event.type == LeaseEventType::kStepBegin) ++steps_begun_[static_cast<std::size_t>(lease.stage)];
     observer_.on_event(lease.stage, event);
   }
 }
@@ -241,6 +243,7 @@ void Agent::end_lease(int stage) {
   handle_request(*found->second);
   unlock(*found->second, true);
   leases_.erase(found);
+  observer_.on_lease_end(stage);
 }
 
 void Agent::set_stage_clock(int stage, Megahertz clock) {

@@ -7,23 +7,13 @@
 
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <string>
-#include <thread>
 
 #include "slackline/base/error.h"
 #include "slackline/runtime/journal.h"
 
 namespace slackline {
-namespace {
-
-/// A process closes its files a moment before it counts as dead.
-constexpr auto kDeathPatience = std::chrono::seconds(2);
-constexpr auto kDeathPoll = std::chrono::milliseconds(2);
-
-}  // namespace
-
 Guardian::Guardian(const std::string& journal_folder) {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw DeviceError("start guardian", "", std::strerror(errno));
@@ -49,19 +39,10 @@ int stand_guard(const std::string& journal_folder) {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE}) ::signal(signal, SIG_IGN);
   const pid_t owner = ::getppid();
   char byte = 0;
-  while (::read(STDIN_FILENO, &byte, 1) != 0) {
-    if (errno != EINTR && errno != EAGAIN) break;
+  while (::read(STDIN_FILENO, &byte, 1) < 0 && errno == EINTR) {
   }
-  const auto deadline = std::chrono::steady_clock::now() + kDeathPatience;
-  Journal journal(journal_folder);
-  int restored = 0;
-  while (true) {
-    restored += static_cast<int>(journal.restore_leftovers().size());
-    bool waiting = false;
-    for (const Journal::Entry& entry : journal.entries()) waiting = waiting || entry.owner.pid == owner;
-    if (!waiting || std::chrono::steady_clock::now() > deadline) return restored;
-    std::this_thread::sleep_for(kDeathPoll);
-  }
+  // The lifeline closes after the owner's last instruction, a moment before it counts as dead.
+  return static_cast<int>(Journal(journal_folder).restore_leftovers(owner).size());
 }
 
 }  // namespace slackline

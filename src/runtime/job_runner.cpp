@@ -3,21 +3,28 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 
 #include "slackline/base/error.h"
 
 namespace slackline {
 namespace {
 
+/// Killing a process hands its children to us, and so on.
+constexpr int kMostGenerations = 64;
 constexpr int kTickMs = 100;
+/// Between asking a command to end and killing it.
+constexpr auto kGrace = std::chrono::seconds(5);
 
 sigset_t watched_signals() {
   sigset_t set{};
@@ -34,13 +41,33 @@ std::vector<char*> argument_array(const std::vector<std::string>& command) {
   return arguments;
 }
 
+bool ends_a_job(int signal) {
+  return signal == SIGINT || signal == SIGTERM || signal == SIGHUP || signal == SIGQUIT;
+}
+
+/// A terminal sends Ctrl-C and Ctrl-\ to its whole foreground group, and so to a command in our group.
+bool has_reached(pid_t child, const signalfd_siginfo& info) {
+  const bool is_key = info.ssi_signo == SIGINT || info.ssi_signo == SIGQUIT;
+  return is_key && info.ssi_code == SI_KERNEL && ::getpgid(child) == ::getpgrp();
+}
+
+std::vector<int> children() {
+  const std::string self = std::to_string(::getpid());
+  std::ifstream file("/proc/" + self + "/task/" + self + "/children");
+  std::vector<int> pids;
+  for (int pid = 0; file >> pid;) pids.push_back(pid);
+  return pids;
+}
+
 int status_of(int wait_status) {
   return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
 }
 
 }  // namespace
 
-Job::Job() {
+Job::Job() : others_(children()) {
+  ::signal(SIGCHLD, SIG_DFL);  // ignored, it would hide the command's end
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   const sigset_t set = watched_signals();
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   signals_ = Descriptor(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
@@ -48,9 +75,21 @@ Job::Job() {
 }
 
 Job::~Job() {
-  if (pid_ <= 0) return;
-  ::kill(pid_, SIGKILL);
-  ::waitpid(pid_, nullptr, 0);
+  if (pid_ > 0) {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  if (!terminated_) return;  // a command that ended by itself may leave behind what it likes
+  for (int round = 0; round < kMostGenerations; ++round) {
+    bool found = false;
+    for (const int child : children()) {
+      if (std::find(others_.begin(), others_.end(), child) != others_.end()) continue;
+      found = true;
+      ::kill(child, SIGKILL);
+      ::waitpid(child, nullptr, 0);
+    }
+    if (!found) return;
+  }
 }
 
 std::string Job::start(const std::vector<std::string>& command, const std::string& variable,
@@ -60,6 +99,12 @@ std::string Job::start(const std::vector<std::string>& command, const std::strin
   const Descriptor reader(ends[0]);
   Descriptor writer(ends[1]);
   std::vector<char*> arguments = argument_array(command);
+  signalfd_siginfo pending{};
+  while (::read(signals_.get(), &pending, sizeof pending) == static_cast<ssize_t>(sizeof pending)) {
+    if (!ends_a_job(static_cast<int>(pending.ssi_signo))) continue;
+    exit_status_ = 128 + static_cast<int>(pending.ssi_signo);
+    return "interrupted before the job began";
+  }
   const pid_t child = ::fork();
   if (child < 0) throw DeviceError("start command", "", std::strerror(errno));
   if (child == 0) {
@@ -100,15 +145,21 @@ void Job::run(Agent& agent, const std::function<void()>& idle) {
           pid_ = -1;
           break;
         }
-      } else if (info.ssi_code != SI_KERNEL) {  // the terminal has sent it to the whole group already
-        ::kill(pid_, signal);
+        continue;
       }
+      if (ends_a_job(signal)) interrupted_by_ = signal;
+      if (!has_reached(pid_, info)) ::kill(pid_, signal);
+    }
+    if (pid_ > 0 && terminated_ && std::chrono::steady_clock::now() > *terminated_ + kGrace) {
+      ::kill(pid_, SIGKILL);
     }
   }
 }
 
 void Job::terminate() {
-  if (pid_ > 0) ::kill(pid_, SIGTERM);
+  if (pid_ <= 0 || terminated_) return;
+  ::kill(pid_, SIGTERM);
+  terminated_ = std::chrono::steady_clock::now();
 }
 
 }  // namespace slackline

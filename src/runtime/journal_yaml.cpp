@@ -104,13 +104,13 @@ void Journal::remove_unfinished() {
   }
 }
 
-std::vector<std::string> Journal::restore_leftovers() {
+std::vector<std::string> Journal::restore_leftovers(pid_t ended) {
   remove_unfinished();
   std::vector<std::string> restored;
   for (const Entry& entry : entries()) {
     // An entry is written in one step, so an unreadable one is foreign; it names no GPU that could be
     // restored.
-    if (entry.gpu.empty() || is_alive(entry.owner)) continue;
+    if (entry.gpu.empty() || (entry.owner.pid != ended && is_alive(entry.owner))) continue;
     try {
       if (!unlock_simulated_gpu(entry.gpu)) continue;
     } catch (const DeviceError&) {

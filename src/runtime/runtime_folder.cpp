@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include "slackline/base/error.h"
 
@@ -26,7 +27,7 @@ std::string preferred_folder() {
 }  // namespace
 
 std::string runtime_folder() {
-  const std::string folder = preferred_folder();
+  const std::string folder = std::filesystem::absolute(preferred_folder());  // the job may run elsewhere
   if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
     throw DeviceError("use runtime folder", folder, std::strerror(errno));
   }

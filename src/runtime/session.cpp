@@ -20,7 +20,7 @@ void Session::open(int stage, int stages) {
   if (!socket) return;
   const Hello hello{kProtocolMagic, stage, stages};
   if (!send_packet(socket.get(), std::as_bytes(std::span(&hello, 1)))) return;
-  const auto answer = receive_packet(socket.get(), sizeof(Welcome));
+  auto answer = receive_packet(socket.get(), sizeof(Welcome));
   if (!answer || answer->data.size() != sizeof(Welcome)) return;
   Welcome welcome{};
   std::memcpy(&welcome, answer->data.data(), sizeof welcome);
@@ -32,17 +32,19 @@ void Session::open(int stage, int stages) {
     throw DeviceError("lease", "stage " + std::to_string(stage), welcome.text.data());
   }
   const auto plan_length = static_cast<std::size_t>(welcome.plan_length);
-  mapping_ = Mapping(answer->descriptors[0].get(), LeaseMemory::bytes(plan_length));
-  if (!mapping_)
+  Mapping mapping(answer->descriptors[0].get(), LeaseMemory::bytes(plan_length));
+  if (!mapping) {
     throw DeviceError("lease", "stage " + std::to_string(stage), "cannot map the lease's memory");
-  doorbell_ = Descriptor(::dup(answer->descriptors[1].get()));
-  socket_ = std::move(socket);
-  baseline_steps_ = welcome.baseline_steps;
-  if (plan_length > 0) cursor_.emplace(std::span<const PlanEntry>(memory()->plan(), plan_length));
+  }
   if (welcome.sim_world[0] != '\0') {
     world_ = std::make_unique<SimWorld>(welcome.sim_world.data());
     participant_.emplace(world_->join_as_stage(stage));
   }
+  doorbell_ = std::move(answer->descriptors[1]);
+  socket_ = std::move(socket);
+  baseline_steps_ = welcome.baseline_steps;
+  mapping_ = std::move(mapping);  // last: from here on the session is open
+  if (plan_length > 0) cursor_.emplace(std::span<const PlanEntry>(memory()->plan(), plan_length));
 }
 
 std::string Session::step_begin() {

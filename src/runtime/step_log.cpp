@@ -29,4 +29,11 @@ bool StepLog::add(int stage_number, const LeaseEvent& event) {
   return true;
 }
 
+void StepLog::abandon_step_of(int stage_number) {
+  const Stage& ended = stages_[static_cast<std::size_t>(stage_number)];
+  if (ended.begun == ended.ended) return;
+  open_.clear();
+  for (Stage& stage : stages_) stage.begun = stage.ended = steps_.size();
+}
+
 }  // namespace slackline

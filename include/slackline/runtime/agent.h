@@ -31,6 +31,8 @@ class JobObserver {
  public:
   virtual ~JobObserver() = default;
   virtual void on_event(int /*stage*/, const LeaseEvent& /*event*/) {}
+  /// The process of a stage has ended or closed its session.
+  virtual void on_lease_end(int /*stage*/) {}
   /// The job cannot be served as it is (another number of stages, say).
   virtual void on_refusal(const std::string& /*reason*/) {}
   /// A GPU could not be set; its stage is released.
@@ -91,6 +93,7 @@ class Agent {
   std::map<int, Descriptor> greeting_;            // accepted, Hello still to come; by descriptor
   std::map<int, std::unique_ptr<Lease>> leases_;  // by stage
   std::vector<std::uint32_t> repeat_;             // by stage; outlives leases
+  std::vector<int> steps_begun_;                  // by stage; outlives leases
   bool released_ = false;
   std::uint64_t events_lost_ = 0;
 };

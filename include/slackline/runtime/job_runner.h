@@ -1,5 +1,7 @@
 #pragma once
+#include <chrono>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,15 +26,22 @@ class Job {
   /// Serves the agent and forwards signals until the command has ended. `idle` is called at least ten times a
   /// second.
   void run(Agent& agent, const std::function<void()>& idle = {});
+  /// Asks the command to end, and kills it if it has not after some seconds. What it has started and left
+  /// behind is killed when this object goes.
   void terminate();
 
   /// The command's status as a shell gives it: 128 + signal if it was killed.
   [[nodiscard]] int exit_status() const { return exit_status_; }
+  /// The signal that asked us, and so the command, to end; 0 if none did.
+  [[nodiscard]] int interrupted_by() const { return interrupted_by_; }
 
  private:
   Descriptor signals_;
   int pid_ = -1;
   int exit_status_ = 0;
+  int interrupted_by_ = 0;
+  std::vector<int> others_;  // children of this process that are not the command's
+  std::optional<std::chrono::steady_clock::time_point> terminated_;
 };
 
 }  // namespace slackline

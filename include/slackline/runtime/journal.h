@@ -25,8 +25,9 @@ class Journal {
   /// An entry that cannot be read has an empty `gpu`.
   [[nodiscard]] std::vector<Entry> entries() const;
 
-  /// Unlocks every GPU whose owner is gone and clears its entry. Returns their names.
-  std::vector<std::string> restore_leftovers();
+  /// Unlocks every GPU whose owner is gone, or is the process `ended`, and clears its entry. Returns their
+  /// names.
+  std::vector<std::string> restore_leftovers(pid_t ended = 0);
 
  private:
   [[nodiscard]] std::string file_of(const std::string& gpu) const;

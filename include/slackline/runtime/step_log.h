@@ -22,6 +22,9 @@ class StepLog {
   explicit StepLog(std::size_t stages) : stages_(stages) {}
   /// True if this event completes an iteration, which is then steps().back().
   bool add(int stage, const LeaseEvent& event);
+  /// The process of `stage` has ended; if in the middle of a step, that step is no iteration, and counting
+  /// begins anew with what comes next.
+  void abandon_step_of(int stage);
   [[nodiscard]] const std::vector<StepTimes>& steps() const { return steps_; }
 
  private:
