@@ -423,6 +423,28 @@ TEST_CASE("device: time stands still while a stage's request waits for the owner
   CHECK(within_nanoseconds(world.now(), 0.010 + 0.9 * 0.15));
 }
 
+TEST_CASE("device: the last request of a stage that leaves is served before time goes on", "[device]") {
+  Node node({easy_stage(), easy_stage()});
+  SimWorld& world = *node.world;
+  SimWorld::Participant owner = world.join_as_observer();
+  owner.serve_requests();
+  std::atomic<bool> done = false;
+  SimWorld::Participant other = world.join_as_stage(1);
+  {
+    SimWorld::Participant leaving = world.join_as_stage(0);
+    leaving.post_request();
+  }
+  std::thread job([&] {
+    run_once(world, other, InstructionKind::kForward);
+    done = true;
+  });
+  pass_wall_time(20);
+  CHECK_FALSE(done);
+  world.take_requests(0, 1);
+  job.join();
+  CHECK(within_nanoseconds(world.now(), 0.1));
+}
+
 TEST_CASE(
     "device: time ends with the job unless the observers are let to run on; a shutdown ends every sleep",
     "[device]") {

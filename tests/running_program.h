@@ -49,7 +49,9 @@ class RunningProgram {
   RunningProgram(const RunningProgram&) = delete;
   RunningProgram& operator=(const RunningProgram&) = delete;
   ~RunningProgram() {
-    if (pid_ <= 0) return;
+    // Once it is reaped its number may become another's; whoever waited for it has ended its group.
+    if (pid_ <= 0 || reaped_) return;
+    ::kill(pid_, SIGKILL);
     ::kill(-pid_, SIGKILL);
     reap();
   }
@@ -67,7 +69,6 @@ class RunningProgram {
 
  private:
   void reap() {
-    // The group is signalled by its number for as long as a member of it may live.
     if (!reaped_) ::waitpid(pid_, &wait_status_, 0);
     reaped_ = true;
   }
