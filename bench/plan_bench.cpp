@@ -113,7 +113,10 @@ int run(int argc, char** argv) {
         ->Repetitions(kRepetitions);
   }
   Collector collector;
-  benchmark::RunSpecifiedBenchmarks(&collector);
+  if (benchmark::RunSpecifiedBenchmarks(&collector) == 0) {
+    std::fputs("plan_bench: the filter matches no case\n", stderr);
+    return 2;
+  }
 
   Table table({"stages x microbatches", "instructions", "moves", "augmentations", "median (ms)", "min (ms)",
                "spread (%)", "ns/(instruction*move)"});
