@@ -91,7 +91,17 @@ class RunInProgress {
         place, with_job({"apply", place.schedule(), "--device", kPacedDevice}, "0"));
   }
 
+  /// The same, with a guardian that the scheduler keeps waiting before it has left the process group.
+  static std::unique_ptr<RunInProgress> with_late_guardian(const Workplace& place) {
+    std::vector<std::string> command = with_job({"apply", place.schedule(), "--device", kPacedDevice}, "0");
+    const std::vector<std::string> environment{"/usr/bin/env", "LD_PRELOAD=" LATE_GUARDIAN,
+                                               "ASAN_OPTIONS=verify_asan_link_order=0"};
+    command.insert(command.begin(), environment.begin(), environment.end());
+    return std::make_unique<RunInProgress>(place, command);
+  }
+
   RunningProgram& program() { return program_; }
+  [[nodiscard]] int gpus() const { return world_->gpus(); }
   [[nodiscard]] int locked() const {
     int count = 0;
     for (int g = 0; g < world_->gpus(); ++g) count += world_->locked_clock(GpuId(g)) ? 1 : 0;
@@ -173,6 +183,9 @@ TEST_CASE("kill: a training process that is killed ends the job, and its GPUs ar
 
 TEST_CASE("kill: when apply is killed its GPUs are free, and the job trains on", "[kill]") {
   at_random_moments([](const Workplace& place, RunInProgress& run, Dice&) {
+    // Every stage must be under way: one that has no GPUs yet has nothing to train on.
+    REQUIRE(wait_until([&] { return place.journal_entries() == static_cast<std::size_t>(run.gpus()); },
+                       kPatience));
     const pid_t job = run.job();
     const std::vector<pid_t> ranks = RunInProgress::ranks_of(job);
     REQUIRE(ranks.size() == kStages);
@@ -189,6 +202,23 @@ TEST_CASE("kill: when apply and its job are killed at once their GPUs are free",
     run.check_restored();
     CHECK(wait_until([&] { return place.journal_entries() == 0; }, kPatience));
   });
+}
+
+// Nothing is locked before the guardian has left the group, however long it takes; so at the first lock it is
+// safe.
+TEST_CASE("kill: a guardian that is slow to start is not killed with the group", "[kill]") {
+  for (const bool whole_group : {true, false}) {
+    CAPTURE(whole_group);
+    const Workplace place;
+    const auto run = RunInProgress::with_late_guardian(place);
+    if (whole_group) {
+      run->program().signal_group(SIGKILL);
+    } else {
+      run->program().signal(SIGKILL);
+    }
+    run->check_restored();
+    CHECK(wait_until([&] { return place.journal_entries() == 0; }, kPatience));
+  }
 }
 
 TEST_CASE("kill: when the guardian is killed too, the next start frees the GPUs", "[kill]") {

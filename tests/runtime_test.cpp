@@ -1,5 +1,6 @@
 #include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -293,24 +294,27 @@ TEST_CASE("runtime: a guardian restores when the process that it guards has clos
   const std::string gpu = node.device->gpu_name(GpuId(3));
   std::array<int, 2> lifeline{};
   std::array<int, 2> guards{};  // open at its far end for as long as the guardian lives
-  REQUIRE(::pipe(lifeline.data()) == 0);
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, lifeline.data()) == 0);
   REQUIRE(::pipe(guards.data()) == 0);
   OtherProcess owner([&] {
     Journal(node.journal_folder).record(gpu);
     SimWorld(node.path).lock_clock(GpuId(3), Megahertz(1000));
+    const pid_t self = ::getpid();
     if (::fork() != 0) return;
     ::dup2(lifeline[0], STDIN_FILENO);
+    ::close(lifeline[0]);
     ::close(lifeline[1]);
-    stand_guard(node.journal_folder);
+    stand_guard(node.journal_folder, self);
     ::_exit(0);
   });
   ::close(lifeline[0]);
+  char byte = 0;
+  CHECK(::read(lifeline[1], &byte, 1) == 1);  // it says that it is ready
   CHECK(node.locked() == 1);
-  // The lifeline ends a moment before its owner is dead; the guardian waits for that.
+  // The lifeline ends a moment before its owner is dead; the guardian need not wait for that.
   ::close(lifeline[1]);
   owner.kill();
   ::close(guards[1]);
-  char byte = 0;
   CHECK(::read(guards[0], &byte, 1) == 0);
   ::close(guards[0]);
   CHECK(node.locked() == 0);

@@ -37,12 +37,14 @@ void add_restore(CLI::App& app, Action& action) {
   });
 
   auto folder = std::make_shared<std::string>();
+  auto owner = std::make_shared<pid_t>();
   CLI::App* guard = app.add_subcommand("guard", "");
   guard->group("");  // internal: see Guardian
   guard->add_option("FOLDER", *folder)->required();
-  guard->callback([&action, folder] {
-    action = [folder] {
-      const int restored = stand_guard(*folder);
+  guard->add_option("PID", *owner)->required();
+  guard->callback([&action, folder, owner] {
+    action = [folder, owner] {
+      const int restored = stand_guard(*folder, *owner);
       if (restored > 0)
         std::fprintf(stderr, "slackline: the process that had locked them died; unlocked %d GPUs\n",
                      restored);

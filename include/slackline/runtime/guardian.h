@@ -1,4 +1,6 @@
 #pragma once
+#include <sys/types.h>
+
 #include <string>
 
 #include "slackline/base/descriptor.h"
@@ -9,7 +11,8 @@ namespace slackline {
 /// every GPU that it left in the journal. Start it before the first thread and the first change.
 class Guardian {
  public:
-  /// Runs this program again as `guard FOLDER`. DeviceError if that fails.
+  /// Runs this program again as `guard FOLDER PID`, and returns when that has left this process group and
+  /// watches: from then on no signal to the group reaches it. DeviceError if it does not start.
   explicit Guardian(const std::string& journal_folder);
   Guardian(const Guardian&) = delete;
   Guardian& operator=(const Guardian&) = delete;
@@ -17,12 +20,14 @@ class Guardian {
   ~Guardian();
 
  private:
-  Descriptor lifeline_;  // its other end is the guardian's standard input
+  void end();
+
+  Descriptor lifeline_;  // a socket; its other end is the guardian's standard input
   int pid_ = -1;
 };
 
-/// What that process does: waits for the end of standard input, then restores. Returns how many GPUs it
-/// restored.
-int stand_guard(const std::string& journal_folder);
+/// What that process does: says that it is ready, waits for the end of standard input, then restores what
+/// `owner` left, again and again for a while where a driver refuses. Returns how many GPUs it restored.
+int stand_guard(const std::string& journal_folder, pid_t owner);
 
 }  // namespace slackline
