@@ -14,7 +14,7 @@ std::string check_primal(const Problem& problem, const Optimum& optimum) {
   }
   for (std::uint32_t a = 0; a < problem.arcs().size(); ++a) {
     const Ticks length = times[problem.arcs()[a].head] - times[problem.arcs()[a].tail];
-    const Ticks least = problem.is_instruction(a) ? problem.curve(a).times.front() : 0;
+    const Ticks least = problem.is_instruction(a) ? problem.curve(a).times.front() : problem.arcs()[a].lag;
     if (length < least) {
       return problem.is_instruction(a)
                  ? "instruction " + std::to_string(a) + " is faster than its fastest option"
@@ -67,6 +67,9 @@ Cost dual_bound(const Problem& problem, const std::vector<Microwatts>& flow, Tic
       least = std::min(least, curve.costs[j] + static_cast<Cost>(flow[i]) * curve.times[j]);
     }
     bound += least;
+  }
+  for (std::uint32_t a = problem.instructions(); a < flow.size(); ++a) {
+    bound += static_cast<Cost>(flow[a]) * problem.arcs()[a].lag;
   }
   return bound;
 }

@@ -133,8 +133,10 @@ void ParametricSolver::start_at_the_cheapest() {
       const std::uint32_t a = halves_[h].arc();
       const std::uint32_t head = arcs_[a].head;
       const bool runs = problem_.is_instruction(a);
-      pi_[head] = std::max(pi_[head], pi_[event] + (runs ? problem_.curve(a).times.back() : 0));
-      fastest[head] = std::max(fastest[head], fastest[event] + (runs ? problem_.curve(a).times.front() : 0));
+      const Ticks lag = arcs_[a].lag;
+      pi_[head] = std::max(pi_[head], pi_[event] + (runs ? problem_.curve(a).times.back() : lag));
+      fastest[head] =
+          std::max(fastest[head], fastest[event] + (runs ? problem_.curve(a).times.front() : lag));
     }
   }
   slowest_ = time();
@@ -170,7 +172,7 @@ void ParametricSolver::follow_window(std::uint32_t instruction) {
 
 Microwatts ParametricSolver::room_up(std::uint32_t arc) const {
   const Ticks y = length(arc);
-  if (!problem_.is_instruction(arc)) return y == 0 ? kUnlimited : 0;
+  if (!problem_.is_instruction(arc)) return y == arcs_[arc].lag ? kUnlimited : 0;
   const LinearCurve& curve = problem_.curve(arc);
   const std::uint32_t j = vertex_[arc];
   if (curve.times[j] != y) return 0;
@@ -179,7 +181,7 @@ Microwatts ParametricSolver::room_up(std::uint32_t arc) const {
 
 Microwatts ParametricSolver::room_down(std::uint32_t arc) const {
   const Ticks y = length(arc);
-  if (!problem_.is_instruction(arc)) return y == 0 ? flow_[arc] : 0;
+  if (!problem_.is_instruction(arc)) return y == arcs_[arc].lag ? flow_[arc] : 0;
   const LinearCurve& curve = problem_.curve(arc);
   const std::uint32_t j = vertex_[arc];
   return curve.times[j] == y ? flow_[arc] - curve.slope(j + 1) : 0;
@@ -260,7 +262,7 @@ Ticks ParametricSolver::largest_step() const {
     const std::uint32_t a = half.arc();
     const Ticks y = length(a);
     if (!problem_.is_instruction(a)) {
-      if (!half.backward()) step = std::min(step, y);
+      if (!half.backward()) step = std::min(step, y - arcs_[a].lag);
       continue;
     }
     const LinearCurve& curve = problem_.curve(a);

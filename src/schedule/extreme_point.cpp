@@ -17,7 +17,10 @@ struct Range {
 
 /// Lengths of an arc that are optimal together with its flow.
 Range optimal_lengths(const Problem& problem, std::uint32_t arc, Microwatts flow) {
-  if (!problem.is_instruction(arc)) return {0, flow > 0 ? 0 : kUnbounded};
+  if (!problem.is_instruction(arc)) {
+    const Ticks lag = problem.arcs()[arc].lag;
+    return {lag, flow > 0 ? lag : kUnbounded};
+  }
   const LinearCurve& curve = problem.curve(arc);
   std::size_t low = 0;
   while (low < curve.last() && curve.slope(low + 1) > flow) ++low;
@@ -36,7 +39,7 @@ std::vector<std::vector<Edge>> slack_graph(const Problem& problem, const Optimum
                                            bool towards_source) {
   std::vector<std::vector<Edge>> graph(problem.events());
   for (std::uint32_t a = 0; a < problem.arcs().size(); ++a) {
-    const auto [tail, head] = problem.arcs()[a];
+    const auto& [tail, head, lag] = problem.arcs()[a];
     const Ticks length = optimum.event_times[head] - optimum.event_times[tail];
     const Range range = optimal_lengths(problem, a, optimum.flow[a]);
     const auto [near, far] = towards_source ? std::pair(tail, head) : std::pair(head, tail);

@@ -10,16 +10,16 @@ namespace slackline {
 
 // The exact time-cost frontier by one parametric flow computation.
 //
-// Problem. For an iteration time T choose event times pi so that every precedence arc has pi_v - pi_u >= 0,
-// every instruction i a window y_i = pi_v - pi_u >= times[0], the sink minus the source at most T, and the
-// sum of curve_i(y_i) is smallest. As T falls this sum is convex and piecewise linear; its breakpoints are
-// the frontier.
+// Problem. For an iteration time T choose event times pi so that every precedence arc has pi_v - pi_u >= its
+// lag, every instruction i a window y_i = pi_v - pi_u >= times[0], the sink minus the source at most T, and
+// the sum of curve_i(y_i) is smallest. As T falls this sum is convex and piecewise linear; its breakpoints
+// are the frontier.
 //
 // Idea. The dual variable of an arc is a flow f (microwatts). A pair (pi, f) is optimal when, on an
 // instruction with vertices t_0..t_K and slopes s_1 >= ... >= s_K > 0 = s_{K+1},
 //       y > t_K: f = 0      y = t_j: s_{j+1} <= f <= s_j      t_{j-1} < y < t_j: f = s_j      y = t_0: f >=
 //       s_1
-// and on a precedence arc   y > 0: f = 0      y = 0: f >= 0.
+// and on a precedence arc of lag l   y > l: f = 0      y = l: f >= 0.
 // Begin with f = 0 and every instruction at t_K, which is optimal for the longest path. Search from the
 // source along arcs whose flow may rise (forwards) or fall (backwards) inside its interval.
 //   - Sink reached: augment by the bottleneck. T stays, the price of time rises.

@@ -37,15 +37,17 @@ struct LinearCurve {
 /// `curve`.
 [[nodiscard]] LinearCurve linear_curve(const CostCurve& curve);
 
-/// An arc of the event network: `head` happens no earlier than `tail` plus a duration.
+/// An arc of the event network: `head` happens no earlier than `tail` plus a duration: that of the
+/// instruction, or, on a precedence arc, its lag.
 struct Arc {
   std::uint32_t tail;
   std::uint32_t head;
+  Ticks lag = 0;
 };
 
 /// The linear time-cost trade-off problem of one iteration, on events. Instruction i runs from event 2i to
 /// event 2i+1; the source comes before all, the sink after all. Arcs 0..instructions-1 are the instructions,
-/// the rest are precedence (length 0).
+/// the rest are precedence.
 class Problem {
  public:
   /// `curves[curve_of[i]]` is the curve of instruction i of `dag`.
