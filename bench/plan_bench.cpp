@@ -37,7 +37,7 @@ Case make_case(const std::string& name, Profile profile, int microbatches) {
   }
   const int stages = static_cast<int>(profile.stages.size());
   return {name + " " + std::to_string(stages) + "x" + std::to_string(microbatches),
-          Workload(std::move(profile), "1f1b", microbatches).problem()};
+          Workload(std::move(profile), {"1f1b", microbatches}).problem()};
 }
 
 std::vector<std::unique_ptr<Case>> make_cases() {

@@ -34,14 +34,16 @@ Dag random_dag(Dice& dice) {
       {{1, 1}, {1, 2}, {1, 3}, {1, 4}, {2, 1}, {2, 2}, {3, 1}, {4, 1}}};
   const auto [stages, microbatches] = kSizes[static_cast<std::size_t>(dice.number(0, 7))];
   while (true) {
-    Order order = make_order(dice.number(0, 1) == 0 ? "1f1b" : "gpipe", stages, microbatches);
+    Order order = make_order({dice.number(0, 1) == 0 ? "1f1b" : "gpipe", microbatches}, stages);
     for (auto& stage : order) {
       const int last = static_cast<int>(stage.size()) - 1;
       std::swap(stage[static_cast<std::size_t>(dice.number(0, last))],
                 stage[static_cast<std::size_t>(dice.number(0, last))]);
     }
     try {
-      return Dag(order);
+      std::vector<Ticks> transfer;
+      for (int s = 0; s < stages; ++s) transfer.push_back(dice.number(0, 2));
+      return Dag(order, transfer);
     } catch (const InputError&) {  // it would deadlock
     }
   }
@@ -71,7 +73,7 @@ Ticks longest_path(const Dag& dag, const std::vector<Ticks>& durations) {
   std::vector<Ticks> end(dag.size(), 0);
   Ticks longest = 0;
   for (const InstructionIndex i : dag.topological_order()) {
-    for (const InstructionIndex before : dag.predecessors(i)) end[i] = std::max(end[i], end[before]);
+    for (const auto& [before, lag] : dag.predecessors(i)) end[i] = std::max(end[i], end[before] + lag);
     longest = std::max(longest, end[i] += durations[i]);
   }
   return longest;

@@ -57,7 +57,7 @@ const std::vector<BadFile>& bad_files() {
     {"csv-time-nan.csv", "@:3: time: 'nan' is not a finite number"},
     {"csv-time-negative.csv", "@:3: time: '-0.012' must not be negative"},
     {"csv-time-zero.csv", "@:3: time: '0' must be above 0"},
-    {"csv-unknown-instruction.csv", "@:5: instruction: unknown instruction 'optimizer'"},
+    {"csv-unknown-instruction.csv", "@:5: instruction: unknown instruction 'teleport'"},
     {"missing.yaml", "@: cannot read: No such file or directory"},
     {"profile-a-list.yaml", "@:1: not a slackline file: it does not begin with 'slackline: profile/1'"},
     {"profile-a-schedule.yaml", "@:1: slackline: this is a 'schedule/1' file; expected 'profile/1'"},
@@ -133,7 +133,8 @@ const std::vector<BadFile>& bad_files() {
     {"schedule-too-new.yaml", "@:1: slackline: 'schedule/7' is too new for this slackline, which reads version 1"},
     {"schedule-too-old.yaml", "@:1: slackline: 'schedule/0' is too old for this slackline, which reads version 1"},
     {"schedule-unknown-key.yaml", "@:6: colour: unknown key"},
-    {"schedule-unknown-order.yaml", "@:4: order: unknown order '2f2b'; known: 1f1b, gpipe"},
+    {"schedule-unknown-order.yaml", "@:4: order: unknown order '2f2b'; known: 1f1b, gpipe, looped-bfs, interleaved-1f1b, "
+         "early-recompute-1f1b, zb-h1, zbv, dualpipev, dualpipe, csv:FILE"},
       // clang-format on
   };
   return kFiles;
@@ -219,6 +220,35 @@ TEST_CASE("cli: a wrong flag ends with status 2, names the flag, and writes noth
       {{"verify", "toy-schedule.yaml", "--profile", "missing.yaml"}, "missing.yaml: cannot read"},
       {{"order", "--stages", "0", "--microbatches", "4"}, "--stages"},
       {{"order", "--stages", "2", "--microbatches", "0"}, "--microbatches"},
+      {{"order", "--microbatches", "4"}, "--stages: or --ranks is required"},
+      {{"order", "--stages", "2"}, "--microbatches: is required with this order"},
+      {{"order", "--ranks", "4", "--microbatches", "8", "--order", "dualpipe", "--csv", "-"},
+       "--csv: torch's format has a stage on one rank only"},
+      {{"order", "--ranks", "4", "--microbatches", "8", "--order", "early-recompute-1f1b", "--csv", "-"},
+       "--csv: torch's format has no word for 'forward-backward'"},
+      {{"plan", "toy-profile.yaml", "--microbatches", "3", "--order", "zb-h1"},
+       "--order: zb-h1 runs 'backward-input', which the profile lacks for stage 0; --derive "
+       "split-backward=0.5"},
+      {{"plan", "toy-profile.yaml", "--microbatches", "4", "--order", "interleaved-1f1b", "--chunks", "3"},
+       "--chunks: 2 stages are no multiple of 3 chunks a rank"},
+      {{"plan", "toy-profile.yaml", "--microbatches", "3", "--derive", "split-backward=2"},
+       "--derive: '2' is not"},
+      {{"plan", "toy-profile.yaml", "--microbatches", "3", "--transfer-ms", "-1"}, "--transfer-ms"},
+      {{"plan", "toy-profile.yaml", "--order", "csv:missing.csv"}, "missing.csv: cannot read"},
+      {{"plan", "toy-profile.yaml", "--order", "csv:bad-orders/trailing-junk.csv"},
+       "bad-orders/trailing-junk.csv:2: cell 4: '1B1xyz' is not an action"},
+      {{"plan", "toy-profile.yaml", "--order", "csv:bad-orders/deadlock.csv"},
+       "bad-orders/deadlock.csv:1: cell 2: the order can never run: B0@0 -> F1@0 -> F1@1 -> B0@1 -> B0@0"},
+      {{"plan", "toy-profile.yaml", "--order", "csv:bad-orders/missing-microbatch.csv"},
+       "bad-orders/missing-microbatch.csv:2: cell 3: F1@1 is missing"},
+      {{"plan", "toy-profile.yaml", "--order", "csv:bad-orders/doubled-microbatch.csv"},
+       "bad-orders/doubled-microbatch.csv:1: cell 5: F1@0 comes twice"},
+      {{"plan", "toy-profile.yaml", "--order", "csv:bad-orders/three-stages.csv"},
+       "--order: the order is for 3 stages, the profile has 2"},
+      {{"plan", "toy-profile.yaml", "--order", "csv:torch-orders/zbv_compute.csv", "--microbatches", "7"},
+       "--microbatches: the file runs 8, not 7"},
+      {{"plan", "toy-profile.yaml", "--microbatches", "10000000"},
+       "2000000 instructions that can be planned"},
   };
   for (const BadCall& call : calls) {
     std::string line;
@@ -349,10 +379,42 @@ TEST_CASE("cli: the files of a plan agree with what inspect shows", "[cli]") {
 TEST_CASE("cli: order shows who runs what when", "[cli]") {
   const ChildResult result = run({"order", "--stages", "2", "--microbatches", "3"});
   CHECK(result.status == 0);
-  CHECK(result.out == "stage 0: F0 F1 B0 F2 B1 B2\nstage 1: F0 B0 F1 B1 F2 B2\n");
+  CHECK(result.out == "rank 0: F0@0 F1@0 B0@0 F2@0 B1@0 B2@0\nrank 1: F0@1 B0@1 F1@1 B1@1 F2@1 B2@1\n");
   const ChildResult dot = run({"order", "--stages", "2", "--microbatches", "3", "--dot", "-"});
   CHECK(dot.status == 0);
   CHECK(dot.out.rfind("digraph G {", 0) == 0);
+  const ChildResult csv =
+      run({"order", "--order", "zbv", "--ranks", "1", "--microbatches", "1", "--csv", "-"});
+  CHECK(csv.out == "0F0,1F0,1I0,1W0,0I0,0W0\n");
+  const ChildResult read = run({"order", "--order", "csv:torch-orders/zbv_comms.csv", "--csv", "-"});
+  const ChildResult made =
+      run({"order", "--order", "zbv", "--ranks", "4", "--microbatches", "8", "--csv", "-"});
+  CHECK(read.out == made.out);
+}
+
+TEST_CASE("cli: a plan of any order verifies, from its file and the profile alone", "[cli]") {
+  const std::vector<std::vector<std::string>> orders{
+      {"gpipe", "--microbatches", "4"},
+      {"looped-bfs", "--microbatches", "4"},
+      {"interleaved-1f1b", "--microbatches", "5", "--group-size", "3", "--transfer-ms", "2.5"},
+      {"early-recompute-1f1b", "--microbatches", "4", "--derive", "recompute"},
+      {"zb-h1", "--microbatches", "4", "--derive", "split-backward=0.4"},
+      {"zbv", "--microbatches", "4", "--derive", "split-backward=0.4"},
+      {"dualpipev", "--microbatches", "4", "--derive", "split-backward=0.4"},
+      {"dualpipe", "--microbatches", "4", "--derive", "split-backward=0.4"},
+  };
+  for (const auto& order : orders) {
+    CAPTURE(order[0]);
+    const ScratchFolder scratch;
+    std::vector<std::string> call{"plan", "toy-profile.yaml", "-o", scratch.file("s.yaml"), "--order"};
+    call.insert(call.end(), order.begin(), order.end());
+    const ChildResult planned = run(call);
+    CAPTURE(planned.err);
+    CHECK(planned.status == 0);
+    const ChildResult verified = run({"verify", scratch.file("s.yaml"), "--profile", "toy-profile.yaml"});
+    CAPTURE(verified.out, verified.err);
+    CHECK(verified.status == 0);
+  }
 }
 
 }  // namespace

@@ -166,7 +166,7 @@ TEST_CASE("frontier: the answer does not depend on which targets are asked for, 
 
 TEST_CASE("frontier: the observer hears of rising parts from 0 to 1", "[frontier]") {
   Dice dice(28);
-  const Workload workload(random_profile(dice, 6, 30), "1f1b", 24);
+  const Workload workload(random_profile(dice, 6, 30), {"1f1b", 24});
   double last = 0;
   int calls = 0;
   (void)solve_parametric(workload.problem(), {}, [&](double done) {

@@ -6,15 +6,23 @@
 #include "scratch_folder.h"
 #include "slackline/base/error.h"
 #include "slackline/base/number_text.h"
+#include "slackline/profile/derive.h"
 #include "slackline/profile/profile_io.h"
 
 namespace slackline {
 namespace {
 
 const std::string kSource = SLACKLINE_SOURCE_DIR;
+constexpr auto kForwardKind = InstructionKind::kForward;
 
 double any_positive(Dice& dice) {
   return dice.between(1e-6, 1) * (dice.number(0, 1) == 0 ? 1 : 1e9);
+}
+
+/// Gives the last measurement a label, or puts one with a label behind it.
+void label(Dice& dice, Profile& profile, std::vector<Measurement>& options) {
+  if (dice.number(0, 1) == 0) options.push_back(options.back());
+  options.back().config = config_of(profile.configs, "c" + std::to_string(dice.number(0, 3)));
 }
 
 Profile random_profile(Dice& dice) {
@@ -23,10 +31,17 @@ Profile random_profile(Dice& dice) {
     StageProfile stage;
     stage.tensor_parallel = dice.number(1, 8);
     if (dice.number(0, 1) == 1) stage.blocking_power = Watts(any_positive(dice));
+    if (dice.number(0, 1) == 1) stage.transfer = Seconds(any_positive(dice));
+    if (dice.number(0, 1) == 1) stage.gpu = "another";
     for (const InstructionKind kind : kInstructionKinds) {
+      if (is_fixed_time(kind)) {
+        stage.instructions[kind] = {{Megahertz(0), Seconds(any_positive(dice)), Joules(any_positive(dice))}};
+        continue;
+      }
       for (int clock = 2000; clock > 0; clock -= dice.number(1, 900)) {
         stage.instructions[kind].push_back(
             {Megahertz(clock), Seconds(any_positive(dice)), Joules(any_positive(dice))});
+        if (dice.number(0, 5) == 0) label(dice, profile, stage.instructions[kind]);
       }
     }
     profile.stages.push_back(stage);
@@ -36,12 +51,13 @@ Profile random_profile(Dice& dice) {
 
 /// What a CSV file can say: no names, powers and degrees.
 std::string to_csv(const Profile& profile) {
-  std::string text = "stage,instruction,frequency,time,energy\n";
+  std::string text = "stage,instruction,frequency,config,time,energy\n";
   for (std::size_t s = 0; s < profile.stages.size(); ++s) {
     for (const auto& [kind, options] : profile.stages[s].instructions) {
       for (const Measurement& m : options) {
         text += std::to_string(s) + "," + std::string(name_of(kind)) + "," + std::to_string(m.clock.value()) +
-                "," + exact_text(m.time.value()) + "," + exact_text(m.energy.value()) + "\n";
+                "," + label_of(profile.configs, m.config) + "," + exact_text(m.time.value()) + "," +
+                exact_text(m.energy.value()) + "\n";
       }
     }
   }
@@ -64,7 +80,12 @@ TEST_CASE("profile: CSV reads back exactly, whatever the order of its rows and l
   for (int i = 0; i < 20; ++i) {
     Profile profile = random_profile(dice);
     profile.model = profile.gpu = profile.licence = "";
-    for (StageProfile& stage : profile.stages) stage.tensor_parallel = 1, stage.blocking_power.reset();
+    for (StageProfile& stage : profile.stages) {
+      stage.tensor_parallel = 1;
+      stage.blocking_power.reset();
+      stage.transfer = Seconds(0);
+      stage.gpu = "";
+    }
     const std::string text = to_csv(profile);
     CHECK(parse_profile_csv("p.csv", text) == profile);
 
@@ -85,6 +106,70 @@ TEST_CASE("profile: CSV reads back exactly, whatever the order of its rows and l
     }
     CHECK(parse_profile_csv("p.csv", shuffled) == profile);
   }
+}
+
+TEST_CASE("profile: further CSV columns make one label", "[profile]") {
+  const Profile profile =
+      parse_profile_csv("p.csv",
+                        "stage,config_sms,instruction,frequency,time,energy,config_block,config\n"
+                        "0,12,forward,1400,1,1,,\n0,,forward,1400,2,1,,fused\n0,16,forward,1400,3,1,1024,"
+                        "x\n0,,backward,1400,1,1,,\n");
+  const auto& forward = profile.stages[0].instructions.at(InstructionKind::kForward);
+  REQUIRE(forward.size() == 3);
+  std::vector<std::string> labels;
+  for (const Measurement& m : forward) labels.push_back(label_of(profile.configs, m.config));
+  CHECK(labels == std::vector<std::string>{"fused", "sms=12", "sms=16 block=1024 x"});
+  CHECK(label_of(profile.configs, profile.stages[0].instructions.at(InstructionKind::kBackward)[0].config) ==
+        "");
+}
+
+std::string derive_error(Profile profile, const std::string& request) {
+  try {
+    derive_kinds(profile, request);
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST_CASE("derive: kinds are made of what was measured, clock by clock", "[profile]") {
+  const Profile measured =
+      parse_profile_csv("p.csv",
+                        "stage,instruction,frequency,time,energy\n"
+                        "0,forward,1400,1,10\n0,backward,1400,2,20\n0,backward,1300,3,15\n"
+                        "1,forward,1400,1,10\n1,backward,1400,2,20\n1,backward,1300,3,15\n");
+  Profile split = measured;
+  derive_kinds(split, "split-backward=0.25");
+  CHECK(split.stages[1].instructions.at(InstructionKind::kBackwardInput)[0] ==
+        Measurement{Megahertz(1400), Seconds(0.5), Joules(5)});
+  CHECK(split.stages[1].instructions.at(InstructionKind::kBackwardWeight)[1] ==
+        Measurement{Megahertz(1300), Seconds(2.25), Joules(11.25)});
+  // The first stage has no input gradient to compute.
+  CHECK(split.stages[0].instructions.at(InstructionKind::kBackwardInput)[0].time == Seconds(0.002));
+  for (StageProfile& stage : split.stages) stage.instructions.erase(InstructionKind::kBackward);
+  derive_kinds(split, "backward");
+  for (std::size_t s = 0; s < 2; ++s) {
+    const auto& joined = split.stages[s].instructions.at(InstructionKind::kBackward);
+    REQUIRE(joined.size() == 2);
+    CHECK(std::abs(joined[1].time.value() - 3) < 1e-12);
+    CHECK(std::abs(joined[1].energy.value() - 15) < 1e-12);
+  }
+  Profile recompute = measured;
+  derive_kinds(recompute, "recompute");
+  const auto& kinds = recompute.stages[0].instructions;
+  CHECK(kinds.at(InstructionKind::kRecompute) == kinds.at(kForwardKind));
+  CHECK(kinds.at(InstructionKind::kForwardBackward) ==
+        std::vector<Measurement>{{Megahertz(1400), Seconds(3), Joules(30)}});
+  CHECK(recompute.derived == std::vector<std::string>{"recompute"});
+
+  CHECK(derive_error(measured, "split-backward=1").find("'1' is not a share above 0 and below 1") !=
+        std::string::npos);
+  CHECK(derive_error(measured, "split-backward=x").find("--derive") == 0);
+  CHECK(derive_error(measured, "magic").find("unknown request 'magic'") != std::string::npos);
+  CHECK(derive_error(split, "split-backward=0.5") == "accepted");
+  Profile without = measured;
+  without.stages[1].instructions.erase(InstructionKind::kBackward);
+  CHECK(derive_error(without, "recompute").find("stage 1 has no 'backward'") != std::string::npos);
 }
 
 TEST_CASE("profile: ranks of a stage become one, with the slowest time and the mean energy", "[profile]") {
@@ -109,7 +194,7 @@ TEST_CASE("profile: clocks fall, whatever the file's order, and the first is the
     REQUIRE(profile.stages.size() == 8);
     for (const StageProfile& stage : profile.stages) {
       CHECK(highest_clock(stage) == Megahertz(1410));
-      for (const InstructionKind kind : kInstructionKinds) {
+      for (const InstructionKind kind : {InstructionKind::kForward, InstructionKind::kBackward}) {
         const auto& options = stage.instructions.at(kind);
         CHECK(options.size() == 38);
         for (std::size_t i = 1; i < options.size(); ++i) CHECK(options[i].clock < options[i - 1].clock);
@@ -138,7 +223,7 @@ TEST_CASE("profile: the shipped YAML files are the published measurements at ful
       CHECK(full.stages[s].tensor_parallel == 8);
       REQUIRE(full.stages[s].blocking_power.has_value());
       CHECK(full.stages[s].blocking_power->value() == 83.64);
-      for (const InstructionKind kind : kInstructionKinds) {
+      for (const InstructionKind kind : {InstructionKind::kForward, InstructionKind::kBackward}) {
         const auto& small = published.stages[s].instructions.at(kind);
         const auto& large = full.stages[s].instructions.at(kind);
         REQUIRE(large.size() == small.size());

@@ -40,7 +40,7 @@ Workload published(const std::string& model, int microbatches) {
   Profile profile =
       read_profile(kSource + "/profiles/" + (model == "bloom" ? "bloom-176b" : model) + "-a100-sxm.csv");
   for (StageProfile& stage : profile.stages) stage.blocking_power = Watts(83.64);
-  return {std::move(profile), "1f1b", microbatches};
+  return {std::move(profile), {"1f1b", microbatches}};
 }
 
 double relative_error(double found, double expected) {

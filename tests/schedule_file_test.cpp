@@ -61,7 +61,7 @@ TEST_CASE("planner: the same input gives the same bytes", "[schedule]") {
 
 TEST_CASE("schedule file: equal clocks in a row are one entry", "[schedule]") {
   Dice dice(73);
-  const Workload workload(random_profile(dice, 2, 6), "1f1b", 200);
+  const Workload workload(random_profile(dice, 2, 6), {"1f1b", 200});
   PlanOptions options;
   options.plans = 1;
   Schedule schedule = make_plans(workload, options).schedule;
@@ -74,7 +74,7 @@ TEST_CASE("schedule file: equal clocks in a row are one entry", "[schedule]") {
 
 TEST_CASE("schedule file: does not depend on the locale it was written in", "[schedule]") {
   Dice dice(78);
-  const Workload workload(random_profile(dice, 2, 6), "1f1b", 1200);
+  const Workload workload(random_profile(dice, 2, 6), {"1f1b", 1200});
   PlanOptions options;
   options.plans = 2;
   const Planning planning = make_plans(workload, options);
@@ -92,7 +92,7 @@ TEST_CASE("schedule file: names with YAML's own characters survive", "[schedule]
   for (const char* name :
        {"a: b", "'", "\"x\" # y", "- z", "{", "null", "1e3", " padded ", "tab\there", "zwölf"}) {
     profile.model = name;
-    const Schedule schedule = make_plans(Workload(profile, "1f1b", 1), {}).schedule;
+    const Schedule schedule = make_plans(Workload(profile, {"1f1b", 1}), {}).schedule;
     CHECK(parse_schedule_yaml("s.yaml", to_yaml(schedule)).model == name);
   }
 }
@@ -100,7 +100,7 @@ TEST_CASE("schedule file: names with YAML's own characters survive", "[schedule]
 TEST_CASE("plans CSV: rising time, and the gap is the energy above the bound in percent of it",
           "[schedule]") {
   Dice dice(75);
-  const Workload workload(random_profile(dice, 4, 12), "1f1b", 8);
+  const Workload workload(random_profile(dice, 4, 12), {"1f1b", 8});
   const Schedule schedule = make_plans(workload, {}).schedule;
   const auto rows = rows_of(plans_csv(schedule));
   REQUIRE(rows.size() == schedule.plans.size() + 1);
@@ -119,7 +119,7 @@ TEST_CASE("plans CSV: rising time, and the gap is the energy above the bound in 
 
 TEST_CASE("frontier CSV: every breakpoint, rising time, exact numbers", "[schedule]") {
   Dice dice(76);
-  const Workload workload(random_profile(dice, 4, 12), "1f1b", 8);
+  const Workload workload(random_profile(dice, 4, 12), {"1f1b", 8});
   const Frontier frontier = make_plans(workload, {}).frontier;
   const auto rows = rows_of(frontier_csv(frontier));
   REQUIRE(rows.size() == frontier.breakpoints().size() + 1);
@@ -133,7 +133,7 @@ TEST_CASE("frontier CSV: every breakpoint, rising time, exact numbers", "[schedu
 
 TEST_CASE("clocks CSV: every instruction at its place, with its clock", "[schedule]") {
   Dice dice(77);
-  const Workload workload(random_profile(dice, 3, 8), "1f1b", 5);
+  const Workload workload(random_profile(dice, 3, 8), {"1f1b", 5});
   const Schedule schedule = make_plans(workload, {}).schedule;
   const Plan& plan = schedule.plans[schedule.chosen];
   const auto rows = rows_of(clocks_csv(schedule, plan));
@@ -144,10 +144,10 @@ TEST_CASE("clocks CSV: every instruction at its place, with its clock", "[schedu
     const Instruction& instruction = dag.instructions()[i];
     const int stage = instruction.stage.value();
     CHECK(rows[i + 1] == std::vector<std::string>{std::to_string(stage),
-                                                  std::to_string(i - dag.stage_begin(stage)),
+                                                  std::to_string(i - dag.rank_begin(stage)),
                                                   std::string(name_of(instruction.kind)),
                                                   std::to_string(instruction.microbatch.value()),
-                                                  std::to_string(plan.clocks[i].value())});
+                                                  std::to_string(plan.clocks[i].mhz.value())});
   }
 }
 

@@ -20,7 +20,7 @@ const std::string kSource = SLACKLINE_SOURCE_DIR;
 Workload gpt3(int microbatches) {
   Profile profile = read_profile(kSource + "/profiles/gpt3-175b-a100-sxm.csv");
   for (StageProfile& stage : profile.stages) stage.blocking_power = Watts(83.64);
-  return {std::move(profile), "1f1b", microbatches};
+  return {std::move(profile), {"1f1b", microbatches}};
 }
 
 Joules effective_cost(const Workload& workload, const Plan& plan) {
@@ -156,7 +156,7 @@ TEST_CASE("planner: the chosen plan is the one of least energy within the deadli
 TEST_CASE("planner: an infeasible deadline has no answer, and the time it names instead has one",
           "[schedule]") {
   Dice dice(56);
-  const Workload workload(random_profile(dice, 4, 10), "1f1b", 8);
+  const Workload workload(random_profile(dice, 4, 10), {"1f1b", 8});
   const double fastest = make_plans(workload, {}).schedule.fastest_time.value();
   PlanOptions options;
   options.plans = 1;
@@ -205,12 +205,12 @@ TEST_CASE("workload: all-max is the highest clock, also where that is slower", "
   // A power-capped GPU: 1400 MHz asks for more than the cap allows, and ends later than 1300 MHz.
   StageProfile stage;
   stage.blocking_power = Watts(60);
-  for (const InstructionKind kind : kInstructionKinds) {
+  for (const InstructionKind kind : {InstructionKind::kForward, InstructionKind::kBackward}) {
     stage.instructions[kind] = {{Megahertz(1400), Seconds(0.012), Joules(4)},
                                 {Megahertz(1300), Seconds(0.010), Joules(3)},
                                 {Megahertz(1200), Seconds(0.011), Joules(2.5)}};
   }
-  const Workload workload({"", "", "", "", {stage, stage}}, "1f1b", 4);
+  const Workload workload({"", "", "", "", {stage, stage}}, {"1f1b", 4});
   const Evaluation all_max = workload.evaluate(workload.all_max());
   CHECK(workload.all_max() == Clocks(16, Megahertz(1400)));
   CHECK(all_max.time == to_ticks(Seconds(0.012)) * 2 * (4 + 2 - 1));
@@ -232,23 +232,31 @@ TEST_CASE("workload: energy is what instructions draw, and blocking power for th
     Clocks clocks;
     for (const Instruction& i : workload.dag().instructions()) {
       const auto& options = workload.profile().stages[i.stage.index()].instructions.at(i.kind);
-      clocks.push_back(
-          options[static_cast<std::size_t>(dice.number(0, static_cast<int>(options.size()) - 1))].clock);
+      const auto& option =
+          options[static_cast<std::size_t>(dice.number(0, static_cast<int>(options.size()) - 1))];
+      clocks.emplace_back(option.clock, option.config);
     }
     const Evaluation found = workload.evaluate(clocks);
     double energy = 0;
-    for (int s = 0; s < workload.dag().stages(); ++s) {
-      const StageProfile& stage = workload.profile().stages[static_cast<std::size_t>(s)];
+    for (int rank = 0; rank < workload.dag().ranks(); ++rank) {
+      const Dag& dag = workload.dag();
+      const auto stage_of = [&](InstructionIndex i) -> const StageProfile& {
+        return workload.profile().stages[dag.instructions()[i].stage.index()];
+      };
+      const StageProfile& gpus = stage_of(dag.rank_begin(rank));
       double busy = 0;
       double drawn = 0;
-      for (InstructionIndex i = workload.dag().stage_begin(s); i < workload.dag().stage_begin(s + 1); ++i) {
-        const Measurement* m = find_measurement(stage, workload.dag().instructions()[i].kind, clocks[i]);
-        REQUIRE(m != nullptr);
+      for (InstructionIndex i = dag.rank_begin(rank); i < dag.rank_begin(rank + 1); ++i) {
+        const auto& measured = stage_of(i).instructions.at(dag.instructions()[i].kind);
+        const auto m = std::find_if(measured.begin(), measured.end(), [&](const Measurement& option) {
+          return ClockSetting(option.clock, option.config) == clocks[i];
+        });
+        REQUIRE(m != measured.end());
         busy += m->time.value();
         drawn += m->energy.value();
       }
       const double waiting = to_seconds(found.time).value() - busy;
-      energy += stage.tensor_parallel * (drawn + waiting * stage.blocking_power->value());
+      energy += gpus.tensor_parallel * (drawn + waiting * gpus.blocking_power->value());
     }
     CHECK(std::abs(found.energy.value() - energy) <= 1e-9 * energy);
   }
@@ -259,7 +267,7 @@ TEST_CASE("workload: what cannot be planned is an input error that names what is
   const Profile good = random_profile(dice, 2, 4);
   const auto key_of_error = [](Profile profile, const char* order, std::int64_t microbatches) {
     try {
-      const Workload workload(std::move(profile), order, microbatches);
+      const Workload workload(std::move(profile), {order, microbatches});
     } catch (const InputError& error) {
       return error.key();
     }
@@ -285,7 +293,7 @@ TEST_CASE("workload: what cannot be planned is an input error that names what is
   bad = good;
   bad.stages[1].blocking_power = Watts(1e300);
   CHECK(key_of_error(bad, "1f1b", 4) == "blocking_power_w");
-  const Workload workload(good, "1f1b", 1);
+  const Workload workload(good, {"1f1b", 1});
   CHECK_THROWS_AS(workload.evaluate(Clocks(4, Megahertz(7))), InputError);
 }
 
@@ -300,7 +308,7 @@ TEST_CASE("planner: an absurd energy is an input error or a plan that verifies, 
     options.front().energy = Joules(energy);
     options.front().time = options.front().time * 0.5;
     try {
-      const Workload workload(profile, "1f1b", 4);
+      const Workload workload(profile, {"1f1b", 4});
       CHECK(fault_of(make_plans(workload, {}).schedule, profile) == "");
     } catch (const InputError&) {
     }
@@ -310,7 +318,7 @@ TEST_CASE("planner: an absurd energy is an input error or a plan that verifies, 
 TEST_CASE("verification: every figure that a file states is checked", "[schedule]") {
   Dice dice(60);
   for (int round = 0; round < 10; ++round) {
-    const Workload workload(random_profile(dice, dice.number(2, 4), 10), "1f1b", dice.number(2, 8));
+    const Workload workload(random_profile(dice, dice.number(2, 4), 10), {"1f1b", dice.number(2, 8)});
     PlanOptions options;
     options.plans = 4;
     const Schedule schedule = make_plans(workload, options).schedule;

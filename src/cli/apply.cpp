@@ -40,8 +40,9 @@ std::vector<std::vector<PlanEntry>> entries_of(const Schedule& schedule, const P
   for (const auto& stage : schedule.order()) {
     entries.emplace_back();
     for (const Instruction& i : stage) {
-      entries.back().push_back(
-          {static_cast<std::int32_t>(i.kind), i.microbatch.value(), plan.clocks[index++].value()});
+      const Megahertz clock = plan.clocks[index++].mhz;
+      if (is_fixed_time(i.kind)) continue;  // the job announces what a clock changes, and nothing else
+      entries.back().push_back({static_cast<std::int32_t>(i.kind), i.microbatch.value(), clock.value()});
     }
   }
   return entries;
@@ -176,10 +177,18 @@ void check_fits(const Schedule& schedule, const Plan& plan, const DeviceSpec& de
                          " GPUs in stage " + std::to_string(s) + ", the device has " +
                          std::to_string(device.profile.stages[s].tensor_parallel));
   }
+  const Order order = schedule.order();
+  if (order.size() != schedule.stages.size() || schedule.order_spec.name == "dualpipe") {
+    throw InputError("", 0, "SCHEDULE",
+                     schedule.order_spec.name +
+                         " has several stages on a rank; so far only schedules with one are "
+                         "applied");
+  }
   std::size_t index = 0;
-  for (const auto& stage : schedule.order()) {
+  for (const auto& stage : order) {
     for (const Instruction& i : stage) {
-      const Megahertz clock = plan.clocks[index++];
+      const Megahertz clock = plan.clocks[index++].mhz;
+      if (is_fixed_time(i.kind)) continue;
       const auto has_clock = [&](const auto& entry) {
         return std::ranges::any_of(entry.second, [&](const Measurement& m) { return m.clock == clock; });
       };

@@ -50,6 +50,7 @@ std::vector<SimStage> stages_of(const Profile& profile) {
     simulated.gpus = stage.tensor_parallel;
     simulated.blocking_power = *stage.blocking_power;
     for (const auto& [kind, options] : stage.instructions) {
+      if (is_fixed_time(kind)) continue;  // nothing that a clock changes
       for (const Measurement& m : options)
         simulated.instructions[kind].push_back({m.clock, m.time, m.energy});
     }

@@ -27,8 +27,8 @@ int run(const InspectFlags& flags) {
   }
   const std::string title = (schedule.model.empty() ? std::string("model not named") : schedule.model) +
                             ", " + std::to_string(schedule.stages.size()) + " stages, " +
-                            std::to_string(schedule.microbatches) + " microbatches, " + schedule.order_name +
-                            "\n\n";
+                            std::to_string(schedule.order_spec.microbatches) + " microbatches, " +
+                            schedule.order_spec.name + "\n\n";
   std::fputs(flags.json ? schedule_json(schedule).c_str()
                         : (title + summary_text(schedule) + "\n" + plans_text(schedule)).c_str(),
              stdout);

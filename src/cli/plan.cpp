@@ -1,4 +1,3 @@
-#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -7,22 +6,17 @@
 #include "command.h"
 #include "slackline/base/error.h"
 #include "slackline/base/file.h"
-#include "slackline/profile/profile_io.h"
 #include "slackline/report/progress_bar.h"
 #include "slackline/report/schedule_report.h"
 #include "slackline/schedule/planner.h"
 #include "slackline/schedule/schedule_io.h"
+#include "workload_flags.h"
 
 namespace slackline {
 namespace {
 
 struct PlanFlags {
-  std::string profile;
-  std::string order = "1f1b";
-  std::int64_t microbatches = 0;
-  std::optional<int> stages;
-  std::optional<int> tensor_parallel;
-  std::optional<double> blocking_power;
+  WorkloadFlags workload;
   int plans = 32;
   double slowdown = 0;
   std::optional<double> deadline;
@@ -32,41 +26,9 @@ struct PlanFlags {
   bool json = false;
 };
 
-double checked(const char* flag, double value, double least) {
-  if (std::isfinite(value) && value >= least) return value;
-  throw InputError("", 0, flag, "must be a number of at least " + std::to_string(static_cast<int>(least)));
-}
-
-Profile load_profile(const PlanFlags& flags) {
-  Profile profile = read_profile(flags.profile);
-  const auto stages = static_cast<int>(profile.stages.size());
-  if (flags.stages && *flags.stages != stages) {
-    throw InputError(
-        flags.profile, 0, "--stages",
-        "the profile has " + std::to_string(stages) + " stages, not " + std::to_string(*flags.stages));
-  }
-  for (StageProfile& stage : profile.stages) {
-    if (flags.tensor_parallel) stage.tensor_parallel = *flags.tensor_parallel;
-    if (flags.blocking_power)
-      stage.blocking_power = Watts(checked("--blocking-power", *flags.blocking_power, 0));
-  }
-  return profile;
-}
-
-/// What is wrong with the profile's figures together is said with the profile's name.
-Workload load_workload(const PlanFlags& flags) {
-  Profile profile = load_profile(flags);
-  try {
-    return {std::move(profile), flags.order, flags.microbatches};
-  } catch (const InputError& error) {
-    if (error.key().starts_with("--")) throw;
-    throw InputError(flags.profile, error.line(), error.key(), error.reason());
-  }
-}
-
 int run(const PlanFlags& flags) {
   if (flags.plans < 1 || flags.plans > 10'000) throw InputError("", 0, "--plans", "must be from 1 to 10000");
-  const Workload workload = load_workload(flags);
+  const Workload workload = load_workload(flags.workload);
   PlanOptions options;
   options.plans = flags.plans;
   if (flags.deadline) {
@@ -95,19 +57,7 @@ void add_plan(CLI::App& app, Action& action) {
   auto flags = std::make_shared<PlanFlags>();
   CLI::App* command =
       app.add_subcommand("plan", "Time-energy frontier and frequency schedules of a profiled model");
-  command
-      ->add_option("PROFILE", flags->profile,
-                   "Profile: .yaml, or .csv with stage,instruction,frequency,time,energy")
-      ->required();
-  command->add_option("--order", flags->order, "Order of the pipeline: 1f1b or gpipe")->capture_default_str();
-  command->add_option("--microbatches", flags->microbatches, "Microbatches of an iteration")->required();
-  command->add_option("--stages", flags->stages, "Check that the profile has this many stages");
-  command
-      ->add_option("--tensor-parallel", flags->tensor_parallel,
-                   "GPUs a stage (default: the profile's, else 1)")
-      ->check(CLI::Range(1, kMaxTensorParallel));
-  command->add_option("--blocking-power", flags->blocking_power,
-                      "Watts a GPU draws while it waits (default: the profile's)");
+  add_workload_flags(*command, flags->workload);
   command->add_option("--plans", flags->plans, "Plans to keep along the frontier")->capture_default_str();
   CLI::Option* slowdown =
       command

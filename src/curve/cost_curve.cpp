@@ -23,7 +23,7 @@ std::size_t CostCurve::slowest_within(Ticks limit) const {
   return after == options.begin() ? 0 : static_cast<std::size_t>(after - options.begin()) - 1;
 }
 
-std::size_t CostCurve::find(Megahertz clock) const {
+std::size_t CostCurve::find(ClockSetting clock) const {
   const auto found = std::find_if(options.begin(), options.end(),
                                   [&](const CurveOption& option) { return option.clock == clock; });
   return static_cast<std::size_t>(found - options.begin());
@@ -35,7 +35,7 @@ std::vector<CurveOption> effective_options(const std::vector<Measurement>& measu
   options.reserve(measurements.size());
   for (const Measurement& m : measurements) {
     options.push_back(
-        {m.clock, to_ticks(m.time), m.energy * gpus, (m.energy - blocking_power * m.time) * gpus});
+        {{m.clock, m.config}, to_ticks(m.time), m.energy * gpus, (m.energy - blocking_power * m.time) * gpus});
   }
   return options;
 }

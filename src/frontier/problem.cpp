@@ -51,7 +51,7 @@ Problem::Problem(const Dag& dag, std::vector<LinearCurve> curves, std::vector<st
   for (InstructionIndex i = 0; i < instructions(); ++i) {
     if (dag.predecessors(i).empty()) arcs_.push_back({source(), 2 * i});
     if (dag.successors(i).empty()) arcs_.push_back({2 * i + 1, sink()});
-    for (const InstructionIndex next : dag.successors(i)) arcs_.push_back({2 * i + 1, 2 * next});
+    for (const auto& [next, lag] : dag.successors(i)) arcs_.push_back({2 * i + 1, 2 * next, lag});
   }
   event_order_.reserve(events());
   event_order_.push_back(source());

@@ -11,8 +11,8 @@ Ticks fill_earliest(const Dag& dag, const std::vector<Ticks>& durations, std::ve
   for (const InstructionIndex i : dag.topological_order()) {
     const Ticks end = earliest_start[i] + durations[i];
     makespan = std::max(makespan, end);
-    for (const InstructionIndex next : dag.successors(i)) {
-      earliest_start[next] = std::max(earliest_start[next], end);
+    for (const auto& [next, lag] : dag.successors(i)) {
+      earliest_start[next] = std::max(earliest_start[next], end + lag);
     }
   }
   return makespan;
@@ -23,8 +23,8 @@ void fill_latest(const Dag& dag, const std::vector<Ticks>& durations, Ticks limi
   latest_end.assign(dag.size(), limit);
   const auto& order = dag.topological_order();
   for (auto i = order.rbegin(); i != order.rend(); ++i) {
-    for (const InstructionIndex next : dag.successors(*i)) {
-      latest_end[*i] = std::min(latest_end[*i], latest_end[next] - durations[next]);
+    for (const auto& [next, lag] : dag.successors(*i)) {
+      latest_end[*i] = std::min(latest_end[*i], latest_end[next] - durations[next] - lag);
     }
   }
 }
@@ -49,14 +49,16 @@ std::vector<InstructionIndex> critical_path(const Dag& dag, const std::vector<Ti
   const EventTimes times = event_times(dag, durations);
   const auto is_critical = [&](InstructionIndex i) { return times.slack(i, durations[i]) == 0; };
   std::vector<InstructionIndex> path;
-  Ticks now = 0;
-  // Every critical instruction that starts at `now` has a critical successor that starts when it ends.
+  // Every critical instruction but the last has a critical successor that starts when it and its lag end.
   for (const InstructionIndex i : dag.topological_order()) {
-    const bool follows = path.empty() || std::ranges::find(dag.successors(path.back()), i) !=
-                                             dag.successors(path.back()).end();
-    if (follows && is_critical(i) && times.earliest_start[i] == now) {
+    if (!is_critical(i)) continue;
+    const auto is_i = [&](const Dependency& next) {
+      return next.instruction == i &&
+             times.earliest_start[i] == times.earliest_start[path.back()] + durations[path.back()] + next.lag;
+    };
+    if (path.empty() ? times.earliest_start[i] == 0
+                     : std::ranges::any_of(dag.successors(path.back()), is_i)) {
       path.push_back(i);
-      now += durations[i];
     }
   }
   return path;

@@ -21,6 +21,31 @@ const Measurement* find_measurement(const StageProfile& stage, InstructionKind k
   return found == options->second.end() ? nullptr : &*found;
 }
 
+ConfigId config_of(std::vector<std::string>& configs, const std::string& label) {
+  if (label.empty()) return ConfigId(0);
+  const auto found = std::find(configs.begin(), configs.end(), label);
+  const auto number = static_cast<std::int32_t>(found - configs.begin()) + 1;
+  if (found == configs.end()) configs.push_back(label);
+  return ConfigId(number);
+}
+
+const std::string& label_of(const std::vector<std::string>& configs, ConfigId config) {
+  static const std::string none;
+  return config.value() == 0 ? none : configs[config.index() - 1];
+}
+
+std::optional<InstructionKind> missing_kind(const StageProfile& stage) {
+  const auto has = [&](InstructionKind kind) { return stage.instructions.contains(kind); };
+  if (!has(InstructionKind::kForward)) return InstructionKind::kForward;
+  if (has(InstructionKind::kBackward) || has(InstructionKind::kForwardBackward)) return std::nullopt;
+  if (!has(InstructionKind::kBackwardInput) && !has(InstructionKind::kBackwardWeight)) {
+    return InstructionKind::kBackward;
+  }
+  if (!has(InstructionKind::kBackwardInput)) return InstructionKind::kBackwardInput;
+  if (!has(InstructionKind::kBackwardWeight)) return InstructionKind::kBackwardWeight;
+  return std::nullopt;
+}
+
 int gpu_count(const Profile& profile) {
   return std::accumulate(profile.stages.begin(), profile.stages.end(), 0,
                          [](int sum, const StageProfile& stage) { return sum + stage.tensor_parallel; });

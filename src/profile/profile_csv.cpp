@@ -15,6 +15,11 @@ namespace {
 
 constexpr std::array<std::string_view, 5> kColumns{"stage", "instruction", "frequency", "time", "energy"};
 constexpr std::array<std::string_view, 4> kRankColumns{"rank", "dp_rank", "pp_rank", "tp_rank"};
+constexpr std::string_view kConfigColumn = "config";
+
+bool is_config_column(std::string_view column) {
+  return column == kConfigColumn || column.starts_with("config_");
+}
 
 std::vector<std::string_view> split(std::string_view line) {
   std::vector<std::string_view> cells;
@@ -34,7 +39,8 @@ class Table {
     for (const std::string_view column : header_) {
       if (!seen.insert(column).second) fail(std::string(column), "the column comes twice");
       const bool known = std::find(kColumns.begin(), kColumns.end(), column) != kColumns.end() ||
-                         std::find(kRankColumns.begin(), kRankColumns.end(), column) != kRankColumns.end();
+                         std::find(kRankColumns.begin(), kRankColumns.end(), column) != kRankColumns.end() ||
+                         is_config_column(column);
       if (!known) fail(std::string(column), "unknown column in the header");
     }
     for (const std::string_view column : kColumns) {
@@ -67,6 +73,18 @@ class Table {
       rank += std::to_string(integer(column, 0, 10'000'000)) + ",";
     }
     return rank;
+  }
+
+  /// The label of the row: what stands in `config`, and NAME=VALUE for each column config_NAME.
+  [[nodiscard]] std::string config() const {
+    std::string label;
+    for (const std::string_view column : header_) {
+      if (!is_config_column(column) || cell(column).empty()) continue;
+      if (!label.empty()) label += ' ';
+      if (column != kConfigColumn) label += std::string(column.substr(kConfigColumn.size() + 1)) + "=";
+      label += cell(column);
+    }
+    return label;
   }
 
   [[nodiscard]] double number(std::string_view column, bool zero_allowed) const {
@@ -107,7 +125,8 @@ struct Samples {
   std::set<std::string> ranks;
 };
 
-using Key = std::tuple<int, InstructionKind, int>;  // stage, kind, minus the clock: the highest sorts first
+/// Stage, kind, minus the clock (the highest sorts first), label.
+using Key = std::tuple<int, InstructionKind, int, std::string>;
 
 std::map<Key, Samples> read_rows(const std::string& file, const std::string& text) {
   std::map<Key, Samples> rows;
@@ -127,8 +146,9 @@ std::map<Key, Samples> read_rows(const std::string& file, const std::string& tex
     const auto kind = instruction_kind(table->cell("instruction"));
     if (!kind) table->fail("instruction", "unknown instruction " + table->quoted("instruction"));
     const int stage = table->integer("stage", 0, kMaxStages - 1);
-    const int clock = table->integer("frequency", 1, 100'000);
-    Samples& samples = rows[{stage, *kind, -clock}];
+    const bool fixed = is_fixed_time(*kind);
+    const int clock = table->integer("frequency", fixed ? 0 : 1, fixed ? 0 : 100'000);
+    Samples& samples = rows[{stage, *kind, -clock, table->config()}];
     if (!samples.ranks.insert(table->rank()).second) {
       table->fail("frequency", std::to_string(clock) + " MHz comes twice for " + std::string(name_of(*kind)) +
                                    " of stage " + std::to_string(stage));
@@ -149,7 +169,7 @@ Profile parse_profile_csv(const std::string& file, const std::string& text) {
   }
   Profile profile;
   for (const auto& [key, samples] : read_rows(file, text)) {
-    const auto& [stage, kind, negative_clock] = key;
+    const auto& [stage, kind, negative_clock, label] = key;
     const std::size_t last = profile.stages.size();
     if (static_cast<std::size_t>(stage) > last) {
       throw InputError(file, 0, "stage",
@@ -160,13 +180,13 @@ Profile parse_profile_csv(const std::string& file, const std::string& text) {
     if (static_cast<std::size_t>(stage) == last) profile.stages.emplace_back();
     profile.stages.back().instructions[kind].push_back(
         {Megahertz(-negative_clock), Seconds(samples.slowest),
-         Joules(samples.energy_sum / static_cast<double>(samples.ranks.size()))});
+         Joules(samples.energy_sum / static_cast<double>(samples.ranks.size())),
+         config_of(profile.configs, label)});
   }
   for (std::size_t stage = 0; stage < profile.stages.size(); ++stage) {
-    for (const InstructionKind kind : kInstructionKinds) {
-      if (profile.stages[stage].instructions.contains(kind)) continue;
+    if (const auto missing = missing_kind(profile.stages[stage])) {
       throw InputError(file, 0, "instruction",
-                       "stage " + std::to_string(stage) + " has no '" + std::string(name_of(kind)) + "'");
+                       "stage " + std::to_string(stage) + " has no '" + std::string(name_of(*missing)) + "'");
     }
   }
   return profile;

@@ -9,18 +9,31 @@ namespace {
 
 constexpr int kMaxClock = 100'000;
 
-Measurement read_measurement(const YamlNode& node) {
-  node.expect_keys({"clock_mhz", "time_s", "energy_j"});
-  return {Megahertz(node.at("clock_mhz").integer(1, kMaxClock)), Seconds(node.at("time_s").positive_number()),
+Measurement read_fixed_time(const YamlNode& node) {
+  node.expect_keys({"time_s", "energy_j"});
+  return {Megahertz(0), Seconds(node.at("time_s").positive_number()),
           Joules(node.at("energy_j").non_negative_number())};
 }
 
-std::vector<Measurement> read_options(const YamlNode& node) {
+Measurement read_measurement(const YamlNode& node, std::vector<std::string>& configs) {
+  node.expect_keys({"clock_mhz", "config", "time_s", "energy_j"});
+  return {Megahertz(node.at("clock_mhz").integer(1, kMaxClock)), Seconds(node.at("time_s").positive_number()),
+          Joules(node.at("energy_j").non_negative_number()),
+          node.has("config") ? config_of(configs, node.at("config").text()) : ConfigId(0)};
+}
+
+std::vector<Measurement> read_options(const YamlNode& node, InstructionKind kind,
+                                      std::vector<std::string>& configs) {
+  if (is_fixed_time(kind)) {
+    if (node.items().size() != 1)
+      node.fail("'" + std::string(name_of(kind)) + "' takes a fixed time; one option");
+    return {read_fixed_time(node.items().front())};
+  }
   std::vector<Measurement> options;
-  std::set<Megahertz> seen;
+  std::set<ClockSetting> seen;
   for (const YamlNode& item : node.items()) {
-    const Measurement option = read_measurement(item);
-    if (!seen.insert(option.clock).second) {
+    const Measurement option = read_measurement(item, configs);
+    if (!seen.insert({option.clock, option.config}).second) {
       item.at("clock_mhz").fail("the clock " + std::to_string(option.clock.value()) + " MHz comes twice");
     }
     if (!options.empty() && options.back().clock < option.clock) {
@@ -31,8 +44,8 @@ std::vector<Measurement> read_options(const YamlNode& node) {
   return options;
 }
 
-StageProfile read_stage(const YamlNode& node, int expected) {
-  node.expect_keys({"stage", "tensor_parallel", "blocking_power_w", "instructions"});
+StageProfile read_stage(const YamlNode& node, int expected, std::vector<std::string>& configs) {
+  node.expect_keys({"stage", "tensor_parallel", "blocking_power_w", "transfer_s", "gpu", "instructions"});
   const YamlNode number = node.at("stage");
   if (number.integer(0, kMaxStages) != expected) {
     number.fail("expected stage " + std::to_string(expected) + "; stages are numbered from 0 without a gap");
@@ -42,39 +55,48 @@ StageProfile read_stage(const YamlNode& node, int expected) {
   if (node.has("blocking_power_w")) {
     stage.blocking_power = Watts(node.at("blocking_power_w").non_negative_number());
   }
+  if (node.has("transfer_s")) stage.transfer = Seconds(node.at("transfer_s").non_negative_number());
+  if (node.has("gpu")) stage.gpu = node.at("gpu").text();
   for (const YamlNode& item : node.at("instructions").items()) {
     item.expect_keys({"kind", "options"});
     const YamlNode name = item.at("kind");
     const auto kind = instruction_kind(name.text());
     if (!kind) name.fail("unknown instruction kind '" + name.text() + "'");
-    if (!stage.instructions.emplace(*kind, read_options(item.at("options"))).second) {
+    if (!stage.instructions.emplace(*kind, read_options(item.at("options"), *kind, configs)).second) {
       name.fail("'" + name.text() + "' comes twice in stage " + std::to_string(expected));
     }
   }
-  for (const InstructionKind kind : kInstructionKinds) {
-    if (!stage.instructions.contains(kind)) {
-      node.at("instructions")
-          .fail("stage " + std::to_string(expected) + " has no '" + std::string(name_of(kind)) + "'");
-    }
+  if (const auto missing = missing_kind(stage)) {
+    node.at("instructions")
+        .fail("stage " + std::to_string(expected) + " has no '" + std::string(name_of(*missing)) + "'");
   }
   return stage;
 }
 
-void emit(YAML::Emitter& out, const StageProfile& stage, int number) {
+void emit(YAML::Emitter& out, const Profile& profile, const StageProfile& stage, int number) {
   out << YAML::BeginMap << YAML::Key << "stage" << YAML::Value << std::to_string(number);
   out << YAML::Key << "tensor_parallel" << YAML::Value << std::to_string(stage.tensor_parallel);
   if (stage.blocking_power) {
     out << YAML::Key << "blocking_power_w" << YAML::Value << exact_text(stage.blocking_power->value());
   }
+  if (stage.transfer > Seconds(0)) {
+    out << YAML::Key << "transfer_s" << YAML::Value << exact_text(stage.transfer.value());
+  }
+  if (!stage.gpu.empty()) out << YAML::Key << "gpu" << YAML::Value << stage.gpu;
   out << YAML::Key << "instructions" << YAML::Value << YAML::BeginSeq;
   for (const auto& [kind, options] : stage.instructions) {
     out << YAML::BeginMap << YAML::Key << "kind" << YAML::Value << std::string(name_of(kind));
     out << YAML::Key << "options" << YAML::Value << YAML::BeginSeq;
     for (const Measurement& option : options) {
-      out << YAML::Flow << YAML::BeginMap << YAML::Key << "clock_mhz" << YAML::Value
-          << std::to_string(option.clock.value()) << YAML::Key << "time_s" << YAML::Value
-          << exact_text(option.time.value()) << YAML::Key << "energy_j" << YAML::Value
-          << exact_text(option.energy.value()) << YAML::EndMap;
+      out << YAML::Flow << YAML::BeginMap;
+      if (!is_fixed_time(kind)) {
+        out << YAML::Key << "clock_mhz" << YAML::Value << std::to_string(option.clock.value());
+      }
+      if (option.config.value() != 0) {
+        out << YAML::Key << "config" << YAML::Value << label_of(profile.configs, option.config);
+      }
+      out << YAML::Key << "time_s" << YAML::Value << exact_text(option.time.value()) << YAML::Key
+          << "energy_j" << YAML::Value << exact_text(option.energy.value()) << YAML::EndMap;
     }
     out << YAML::EndSeq << YAML::EndMap;
   }
@@ -89,12 +111,16 @@ Profile parse_profile_yaml(const std::string& file, const std::string& text) {
   const auto optional_text = [&](std::string_view key) {
     return root.has(key) ? root.at(key).text() : std::string();
   };
-  Profile profile{
-      optional_text("model"), optional_text("gpu"), optional_text("origin"), optional_text("licence"), {}};
+  Profile profile{optional_text("model"),
+                  optional_text("gpu"),
+                  optional_text("origin"),
+                  optional_text("licence"),
+                  {},
+                  {}};
   const std::vector<YamlNode> stages = root.at("stages").items();
   if (stages.size() > static_cast<std::size_t>(kMaxStages)) root.at("stages").fail("too many stages");
   for (const YamlNode& stage : stages) {
-    profile.stages.push_back(read_stage(stage, static_cast<int>(profile.stages.size())));
+    profile.stages.push_back(read_stage(stage, static_cast<int>(profile.stages.size()), profile.configs));
   }
   return profile;
 }
@@ -110,7 +136,8 @@ std::string to_yaml(const Profile& profile) {
   emit_text("origin", profile.origin);
   emit_text("licence", profile.licence);
   out << YAML::Key << "stages" << YAML::Value << YAML::BeginSeq;
-  for (std::size_t i = 0; i < profile.stages.size(); ++i) emit(out, profile.stages[i], static_cast<int>(i));
+  for (std::size_t i = 0; i < profile.stages.size(); ++i)
+    emit(out, profile, profile.stages[i], static_cast<int>(i));
   out << YAML::EndSeq << YAML::EndMap;
   return std::string(out.c_str()) + "\n";
 }

@@ -45,9 +45,9 @@ std::string schedule_json(const Schedule& schedule) {
   using Json = nlohmann::ordered_json;
   Json json{{"model", schedule.model},
             {"gpu", schedule.gpu},
-            {"order", schedule.order_name},
+            {"order", schedule.order_spec.name},
             {"stages", schedule.stages.size()},
-            {"microbatches", schedule.microbatches},
+            {"microbatches", schedule.order_spec.microbatches},
             {"all_max_time_s", schedule.all_max_time.value()},
             {"all_max_energy_j", schedule.all_max_energy.value()},
             {"fastest_time_s", schedule.fastest_time.value()},

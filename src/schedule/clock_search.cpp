@@ -67,7 +67,7 @@ class Assignment {
     };
     heap_.clear();
     const auto push_neighbours = [&](InstructionIndex i) {
-      for (const InstructionIndex next : kForward ? dag_->successors(i) : dag_->predecessors(i)) {
+      for (const auto& [next, lag] : kForward ? dag_->successors(i) : dag_->predecessors(i)) {
         if (queued_[next] != 0) continue;
         queued_[next] = 1;
         heap_.push_back(next);
@@ -92,15 +92,15 @@ class Assignment {
 
   [[nodiscard]] Ticks earliest_start(InstructionIndex i) const {
     Ticks start = 0;
-    for (const InstructionIndex before : dag_->predecessors(i)) {
-      start = std::max(start, times_.earliest_start[before] + duration_[before]);
+    for (const auto& [before, lag] : dag_->predecessors(i)) {
+      start = std::max(start, times_.earliest_start[before] + duration_[before] + lag);
     }
     return start;
   }
   [[nodiscard]] Ticks latest_end(InstructionIndex i) const {
     Ticks end = deadline_;
-    for (const InstructionIndex next : dag_->successors(i)) {
-      end = std::min(end, times_.latest_end[next] - duration_[next]);
+    for (const auto& [next, lag] : dag_->successors(i)) {
+      end = std::min(end, times_.latest_end[next] - duration_[next] - lag);
     }
     return end;
   }

@@ -78,10 +78,13 @@ Schedule describe(const Workload& workload, const Frontier& frontier) {
   Schedule schedule;
   schedule.model = workload.profile().model;
   schedule.gpu = workload.profile().gpu;
-  schedule.order_name = workload.order_name();
-  schedule.microbatches = workload.microbatches();
-  for (const StageProfile& stage : workload.profile().stages) {
-    schedule.stages.push_back({stage.tensor_parallel, *stage.blocking_power, highest_clock(stage)});
+  schedule.order_spec = workload.order();
+  schedule.configs = workload.profile().configs;
+  schedule.derived = workload.profile().derived;
+  for (std::size_t s = 0; s < workload.profile().stages.size(); ++s) {
+    const StageProfile& stage = workload.profile().stages[s];
+    schedule.stages.push_back({stage.tensor_parallel, *stage.blocking_power, highest_clock(stage),
+                               workload.special_kinds()[s], stage.transfer});
   }
   const Evaluation all_max = workload.evaluate(workload.all_max());
   schedule.all_max_time = to_seconds(all_max.time);

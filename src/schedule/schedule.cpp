@@ -3,7 +3,9 @@
 namespace slackline {
 
 Order Schedule::order() const {
-  return make_order(order_name, static_cast<int>(stages.size()), microbatches);
+  StageKinds kinds;
+  for (const ScheduleStage& stage : stages) kinds.push_back(stage.special_kinds);
+  return with_kinds(make_order(order_spec, static_cast<int>(stages.size())), kinds);
 }
 
 }  // namespace slackline

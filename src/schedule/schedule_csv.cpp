@@ -1,4 +1,5 @@
 #include "slackline/base/number_text.h"
+#include "slackline/profile/profile.h"
 #include "slackline/schedule/schedule_io.h"
 
 namespace slackline {
@@ -22,14 +23,19 @@ std::string plans_csv(const Schedule& schedule) {
 }
 
 std::string clocks_csv(const Schedule& schedule, const Plan& plan) {
-  std::string text = "stage,seq,instruction,microbatch,clock_mhz\n";
+  const bool labelled = !schedule.configs.empty();
+  std::string text = labelled ? "stage,seq,instruction,microbatch,clock_mhz,config\n"
+                              : "stage,seq,instruction,microbatch,clock_mhz\n";
   std::size_t index = 0;
   for (const auto& stage : schedule.order()) {
     for (std::size_t seq = 0; seq < stage.size(); ++seq) {
       const Instruction& instruction = stage[seq];
       text += std::to_string(instruction.stage.value()) + "," + std::to_string(seq) + "," +
               std::string(name_of(instruction.kind)) + "," + std::to_string(instruction.microbatch.value()) +
-              "," + std::to_string(plan.clocks[index++].value()) + "\n";
+              "," + std::to_string(plan.clocks[index].mhz.value());
+      if (labelled) text += "," + label_of(schedule.configs, plan.clocks[index].config);
+      text += "\n";
+      ++index;
     }
   }
   return text;

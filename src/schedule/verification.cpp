@@ -6,6 +6,7 @@
 
 #include "slackline/base/error.h"
 #include "slackline/base/number_text.h"
+#include "slackline/profile/derive.h"
 
 namespace slackline {
 namespace {
@@ -29,12 +30,14 @@ Profile as_planned(const Schedule& schedule, Profile profile) {
   for (std::size_t s = 0; s < profile.stages.size(); ++s) {
     profile.stages[s].tensor_parallel = schedule.stages[s].tensor_parallel;
     profile.stages[s].blocking_power = schedule.stages[s].blocking_power;
+    profile.stages[s].transfer = schedule.stages[s].transfer;
   }
+  for (const std::string& request : schedule.derived) derive_kinds(profile, request);
   return profile;
 }
 
 std::vector<PlanVerification> verify(const Schedule& schedule, const Profile& profile) {
-  const Workload workload(as_planned(schedule, profile), schedule.order_name, schedule.microbatches);
+  const Workload workload(as_planned(schedule, profile), schedule.order_spec);
   const Problem problem = workload.problem();
   std::vector<Evaluation> evaluations;
   std::vector<Ticks> times;

@@ -47,14 +47,87 @@ void check_length(const Dag& dag, const std::vector<std::vector<CurveOption>>& m
   }
 }
 
+StageKinds special_kinds_of(const Profile& profile) {
+  StageKinds kinds;
+  for (const StageProfile& stage : profile.stages) {
+    kinds.emplace_back();
+    for (const auto& [kind, options] : stage.instructions) {
+      if (is_fixed_time(kind) || kind == InstructionKind::kOverlapped) kinds.back().insert(kind);
+    }
+  }
+  return kinds;
+}
+
+Dag make_dag(const Profile& profile, const OrderSpec& spec, const StageKinds& kinds) {
+  const auto stages = static_cast<int>(profile.stages.size());
+  std::vector<Ticks> transfer;
+  for (const StageProfile& stage : profile.stages) {
+    const double ticks = stage.transfer.value() * kTicksPerSecond;
+    if (ticks > static_cast<double>(kMaxTicks)) fail_beyond("transfer_s", transfer.size());
+    transfer.push_back(to_ticks(stage.transfer));
+  }
+  const Order order = make_order(spec, stages);
+  const auto needed = static_cast<std::size_t>(stage_count(order));
+  if (needed != profile.stages.size()) {
+    throw InputError(
+        "", 0, "--order",
+        "the order is for " + std::to_string(needed) + " stages, the profile has " + std::to_string(stages));
+  }
+  return Dag(with_kinds(order, kinds), transfer);
+}
+
+std::string way_to_derive(InstructionKind kind) {
+  switch (kind) {
+    case InstructionKind::kBackwardInput:
+    case InstructionKind::kBackwardWeight:
+      return "; --derive split-backward=0.5 makes it of 'backward'";
+    case InstructionKind::kBackward:
+      return "; --derive backward makes it of 'backward-input' and 'backward-weight'";
+    case InstructionKind::kRecompute:
+    case InstructionKind::kForwardBackward:
+      return "; --derive recompute makes it of 'forward' and 'backward'";
+    default:
+      return "";
+  }
+}
+
+void check_kinds(const Dag& dag, const Profile& profile, const OrderSpec& spec) {
+  for (const Instruction& i : dag.instructions()) {
+    if (profile.stages[i.stage.index()].instructions.contains(i.kind)) continue;
+    throw InputError("", 0, "--order",
+                     spec.name + " runs '" + std::string(name_of(i.kind)) +
+                         "', which the profile lacks for stage " + std::to_string(i.stage.value()) +
+                         way_to_derive(i.kind));
+  }
+}
+
+/// A stage of the rank; all of them sit on the same GPUs and have to agree about them.
+std::size_t stage_of_rank(const Dag& dag, const Profile& profile, int rank) {
+  const std::size_t first = dag.instructions()[dag.rank_begin(rank)].stage.index();
+  for (InstructionIndex i = dag.rank_begin(rank); i < dag.rank_begin(rank + 1); ++i) {
+    const std::size_t other = dag.instructions()[i].stage.index();
+    const StageProfile& a = profile.stages[first];
+    const StageProfile& b = profile.stages[other];
+    const char* key = a.tensor_parallel != b.tensor_parallel ? "tensor_parallel"
+                      : a.blocking_power != b.blocking_power ? "blocking_power_w"
+                      : a.gpu != b.gpu                       ? "gpu"
+                                                             : nullptr;
+    if (key == nullptr) continue;
+    throw InputError("", 0, key,
+                     "stages " + std::to_string(first) + " and " + std::to_string(other) +
+                         " run on the same GPUs (rank " + std::to_string(rank) + ") but differ in it");
+  }
+  return first;
+}
+
 }  // namespace
 
-Workload::Workload(Profile profile, std::string order_name, std::int64_t microbatches)
+Workload::Workload(Profile profile, OrderSpec order)
     : profile_(std::move(profile)),
-      order_name_(std::move(order_name)),
-      microbatches_(0),
-      dag_(make_order(order_name_, static_cast<int>(profile_.stages.size()), microbatches)) {
-  microbatches_ = static_cast<int>(microbatches);
+      order_(std::move(order)),
+      special_kinds_(special_kinds_of(profile_)),
+      dag_(make_dag(profile_, order_, special_kinds_)) {
+  check_kinds(dag_, profile_, order_);
   for (std::size_t s = 0; s < profile_.stages.size(); ++s) {
     const StageProfile& stage = profile_.stages[s];
     if (!stage.blocking_power) {
@@ -63,16 +136,23 @@ Workload::Workload(Profile profile, std::string order_name, std::int64_t microba
                            " draws; give it in watts");
     }
     if (*stage.blocking_power > kLargestPower) fail_beyond("blocking_power_w", s);
-    blocking_power_ += *stage.blocking_power * stage.tensor_parallel;
     for (const InstructionKind kind : kInstructionKinds) {
-      for (const Measurement& option : stage.instructions.at(kind)) check_range(option, s);
-      measured_.push_back(
-          effective_options(stage.instructions.at(kind), *stage.blocking_power, stage.tensor_parallel));
+      measured_.emplace_back();
+      const auto measured = stage.instructions.find(kind);
+      if (measured == stage.instructions.end()) continue;
+      for (const Measurement& option : measured->second) check_range(option, s);
+      measured_.back() = effective_options(measured->second, *stage.blocking_power, stage.tensor_parallel);
     }
   }
   check_length(dag_, measured_);
-  for (const auto& options : measured_) curves_.push_back(make_cost_curve(options));
+  for (const auto& options : measured_) {
+    curves_.push_back(options.empty() ? CostCurve{} : make_cost_curve(options));
+  }
   for (const Instruction& instruction : dag_.instructions()) curve_of_.push_back(curve_index(instruction));
+  for (int rank = 0; rank < dag_.ranks(); ++rank) {
+    const StageProfile& stage = profile_.stages[stage_of_rank(dag_, profile_, rank)];
+    blocking_power_ += *stage.blocking_power * stage.tensor_parallel;
+  }
 }
 
 Joules Workload::cheapest_cost() const {
@@ -83,7 +163,9 @@ Joules Workload::cheapest_cost() const {
 
 Problem Workload::problem() const {
   std::vector<LinearCurve> linear;
-  for (const CostCurve& curve : curves_) linear.push_back(linear_curve(curve));
+  for (const CostCurve& curve : curves_) {
+    linear.push_back(curve.options.empty() ? LinearCurve{} : linear_curve(curve));
+  }
   return {dag_, std::move(linear), curve_of_};
 }
 
@@ -92,10 +174,17 @@ Frontier Workload::frontier(std::vector<Breakpoint> breakpoints) const {
 }
 
 Clocks Workload::all_max() const {
-  Clocks clocks;
-  for (const Instruction& instruction : dag_.instructions()) {
-    clocks.push_back(highest_clock(profile_.stages[instruction.stage.index()]));
+  std::vector<ClockSetting> highest(measured_.size());
+  for (std::size_t c = 0; c < measured_.size(); ++c) {
+    // With labels there are several options at the highest clock: people run the fastest.
+    const auto slower = [](const CurveOption& a, const CurveOption& b) {
+      return a.clock.mhz != b.clock.mhz ? a.clock.mhz < b.clock.mhz : a.time > b.time;
+    };
+    const auto option = std::max_element(measured_[c].begin(), measured_[c].end(), slower);
+    if (option != measured_[c].end()) highest[c] = option->clock;
   }
+  Clocks clocks;
+  for (const std::uint32_t c : curve_of_) clocks.push_back(highest[c]);
   return clocks;
 }
 
@@ -109,7 +198,7 @@ Evaluation Workload::evaluate(const Clocks& clocks) const {
                                      [&](const CurveOption& o) { return o.clock == clocks[i]; });
     if (option == options.end()) {
       throw InputError("", 0, "clock_mhz",
-                       std::to_string(clocks[i].value()) + " MHz was not measured for " +
+                       std::to_string(clocks[i].mhz.value()) + " MHz was not measured for " +
                            std::string(name_of(dag_.instructions()[i].kind)) + " of stage " +
                            std::to_string(dag_.instructions()[i].stage.value()));
     }

@@ -24,5 +24,18 @@ using MicrobatchId = Id<struct MicrobatchTag>;
 using GpuId = Id<struct GpuTag>;
 /// A GPU's core clock. 0 MHz never names a clock; interfaces use it for "not locked".
 using Megahertz = Id<struct MegahertzTag>;
+/// One of the labels of a profile, counted from 1; 0 is none.
+using ConfigId = Id<struct ConfigTag>;
+
+/// What an option runs with: a clock and, where somebody plans kernel or communication configurations with
+/// it, a label that is opaque to us.
+struct ClockSetting {
+  Megahertz mhz;
+  ConfigId config;
+
+  constexpr ClockSetting() = default;
+  constexpr ClockSetting(Megahertz clock, ConfigId label = {}) : mhz(clock), config(label) {}
+  constexpr auto operator<=>(const ClockSetting&) const = default;
+};
 
 }  // namespace slackline

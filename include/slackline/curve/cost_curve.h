@@ -10,7 +10,7 @@ namespace slackline {
 
 /// One way to run an instruction on all GPUs of its stage.
 struct CurveOption {
-  Megahertz clock;
+  ClockSetting clock;
   Ticks time = 0;
   /// Of all GPUs of the stage.
   Joules energy;
@@ -31,8 +31,8 @@ struct CostCurve {
   /// Index of the cheapest option that ends within `limit`: the slowest, since cost falls as time grows.
   /// `limit` below the fastest option gives the fastest (0).
   [[nodiscard]] std::size_t slowest_within(Ticks limit) const;
-  /// Index of the option that runs at `clock`, or options.size().
-  [[nodiscard]] std::size_t find(Megahertz clock) const;
+  /// Index of the option that runs with `clock`, or options.size().
+  [[nodiscard]] std::size_t find(ClockSetting clock) const;
 };
 
 /// What each measurement costs a stage of `gpus` GPUs that draw `blocking_power` each while they wait, in the

@@ -10,22 +10,28 @@
 
 namespace slackline {
 
-/// What one instruction cost one GPU at one clock, on average.
+/// What one instruction cost one GPU at one clock, on average. Fixed-time kinds have one measurement, with a
+/// clock of 0 MHz: they leave nothing to choose.
 struct Measurement {
   Megahertz clock;
   Seconds time;
   Joules energy;
+  ConfigId config{};
 
   bool operator==(const Measurement&) const = default;
 };
 
 /// One pipeline stage. Its `tensor_parallel` GPUs work in lockstep; each measurement is of one of them.
 struct StageProfile {
-  /// Highest clock first; every clock once.
+  /// Highest clock first; every clock once, or once with each label.
   std::map<InstructionKind, std::vector<Measurement>> instructions;
   /// Draw of one GPU while it waits for a neighbour stage; public CSV files do not state it.
   std::optional<Watts> blocking_power;
   int tensor_parallel = 1;
+  /// From the end of an instruction until its result is on the neighbour's rank, while both may compute.
+  Seconds transfer;
+  /// Model of its GPUs where that differs from the profile's.
+  std::string gpu{};
 
   bool operator==(const StageProfile&) const = default;
 };
@@ -37,6 +43,10 @@ struct Profile {
   std::string origin;
   std::string licence;
   std::vector<StageProfile> stages;
+  /// The labels that options carry, in the order in which they first occur.
+  std::vector<std::string> configs{};
+  /// What derive_kinds has added; not part of a file.
+  std::vector<std::string> derived{};
 
   bool operator==(const Profile&) const = default;
 };
@@ -44,9 +54,18 @@ struct Profile {
 /// The highest clock of a stage: what an unlocked GPU runs at, and the all-max baseline of every saving.
 [[nodiscard]] Megahertz highest_clock(const StageProfile& stage);
 
-/// The measurement of `kind` at `clock`, or nullptr if the profile has none.
+/// The first measurement of `kind` at `clock`, or nullptr if the profile has none.
 [[nodiscard]] const Measurement* find_measurement(const StageProfile& stage, InstructionKind kind,
                                                   Megahertz clock);
+
+/// The number of `label` in `configs`, where it is entered if it is new; "" is 0.
+[[nodiscard]] ConfigId config_of(std::vector<std::string>& configs, const std::string& label);
+/// The label of a number; "" for 0.
+[[nodiscard]] const std::string& label_of(const std::vector<std::string>& configs, ConfigId config);
+
+/// A stage runs at least forward, and backward in one of its forms: backward, forward-backward, or
+/// backward-input with backward-weight. The kind that it lacks for that, if any.
+[[nodiscard]] std::optional<InstructionKind> missing_kind(const StageProfile& stage);
 
 /// GPUs of one pipeline, over all stages. GPUs are numbered stage by stage.
 [[nodiscard]] int gpu_count(const Profile& profile);

@@ -1,5 +1,6 @@
 #pragma once
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -28,15 +29,22 @@ struct ScheduleStage {
   Watts blocking_power;
   /// The highest clock: where an unlocked GPU runs, between steps too.
   Megahertz baseline_clock;
+  /// Kinds of its profile that shape the order: fixed-time ones, overlapped pairs. See with_kinds.
+  std::set<InstructionKind> special_kinds{};
+  /// As in StageProfile.
+  Seconds transfer{};
 };
 
 /// Plans along the frontier of one workload; the content of a schedule file.
 struct Schedule {
   std::string model;
   std::string gpu;
-  std::string order_name;
-  int microbatches = 0;
+  OrderSpec order_spec;
   std::vector<ScheduleStage> stages;
+  /// Labels that clocks carry, as in Profile.
+  std::vector<std::string> configs{};
+  /// What was derived for it from the profile: see derive_kinds.
+  std::vector<std::string> derived{};
 
   Seconds all_max_time;
   Joules all_max_energy;
@@ -51,6 +59,7 @@ struct Schedule {
   /// The plan to run when there is no straggler.
   std::size_t chosen = 0;
 
+  /// What each rank runs; plans' clocks are in this order, rank by rank.
   [[nodiscard]] Order order() const;
   [[nodiscard]] double saving_percent(const Plan& plan) const {
     return (all_max_energy - plan.energy) / all_max_energy * 100;

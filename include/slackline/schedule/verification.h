@@ -21,7 +21,7 @@ struct PlanVerification {
 [[nodiscard]] std::vector<PlanVerification> verify(const Schedule& schedule, const Profile& profile);
 
 /// `profile` with what `schedule` was planned for instead of what the file says or leaves open: tensor
-/// parallel degrees and blocking powers.
+/// parallel degrees, blocking powers, transfer times and derived kinds.
 [[nodiscard]] Profile as_planned(const Schedule& schedule, Profile profile);
 
 }  // namespace slackline

@@ -6,6 +6,7 @@
 #include "slackline/frontier/frontier.h"
 #include "slackline/frontier/problem.h"
 #include "slackline/pipeline/dag.h"
+#include "slackline/pipeline/order_kinds.h"
 #include "slackline/profile/profile.h"
 
 namespace slackline {
@@ -16,18 +17,20 @@ struct Evaluation {
   Joules energy;
 };
 
-/// A clock for every instruction, by its index in the DAG.
-using Clocks = std::vector<Megahertz>;
+/// A clock for every instruction, by its index in the DAG; 0 MHz for fixed-time ones.
+using Clocks = std::vector<ClockSetting>;
 
 /// One iteration of a profiled model: what runs, in which order, and what every clock of it costs.
 class Workload {
  public:
-  /// InputError if a stage lacks a blocking power or the order cannot be made.
-  Workload(Profile profile, std::string order_name, std::int64_t microbatches);
+  /// InputError if the order cannot be made of the profile's stages, if a stage lacks a kind that it needs or
+  /// a blocking power, or if stages on one rank differ in what its GPUs are.
+  Workload(Profile profile, OrderSpec order);
 
   [[nodiscard]] const Profile& profile() const { return profile_; }
-  [[nodiscard]] const std::string& order_name() const { return order_name_; }
-  [[nodiscard]] int microbatches() const { return microbatches_; }
+  [[nodiscard]] const OrderSpec& order() const { return order_; }
+  /// Kinds that each stage has and that shape the order: see with_kinds.
+  [[nodiscard]] const StageKinds& special_kinds() const { return special_kinds_; }
   [[nodiscard]] const Dag& dag() const { return dag_; }
   [[nodiscard]] const CostCurve& curve(InstructionIndex i) const { return curves_[curve_of_[i]]; }
 
@@ -45,11 +48,11 @@ class Workload {
 
  private:
   Profile profile_;
-  std::string order_name_;
-  int microbatches_;
+  OrderSpec order_;
+  StageKinds special_kinds_;
   Dag dag_;
-  std::vector<std::vector<CurveOption>>
-      measured_;  // one a stage and kind, like curves_; dominated options too
+  /// One a stage and kind, like curves_; dominated options too.
+  std::vector<std::vector<CurveOption>> measured_;
   std::vector<CostCurve> curves_;
   std::vector<std::uint32_t> curve_of_;
   Watts blocking_power_;

@@ -19,7 +19,7 @@ int main() {
   };
   Profile profile;
   profile.stages = {stage(0.010), stage(0.015)};  // the first stage has slack
-  const Schedule schedule = make_plans(Workload(profile, "1f1b", 4), PlanOptions{}).schedule;
+  const Schedule schedule = make_plans(Workload(profile, {"1f1b", 4}), PlanOptions{}).schedule;
   const Plan& plan = schedule.plans[schedule.chosen];
   std::printf("%.6f s, %.3f J, %.2f %% saved\n", plan.time.value(), plan.energy.value(),
               schedule.saving_percent(plan));
