@@ -18,6 +18,25 @@ Ticks Frontier::least_energy_time() const {
       ->time;
 }
 
+double Frontier::holding_loss(Ticks run, Ticks until) const {
+  const Joules held = energy(run) + blocking_ * to_seconds(until - run);
+  return held / energy(until) - 1;
+}
+
+std::optional<Ticks> Frontier::fastest_within(Watts power) const {
+  // The average power falls all the way: effective cost falls with time and blocking power stays.
+  const auto is_within = [&](Ticks time) { return energy(time) <= power * to_seconds(time); };
+  if (!is_within(slowest())) return std::nullopt;
+  if (is_within(fastest())) return fastest();
+  Ticks above = fastest();
+  Ticks within = slowest();
+  while (within - above > 1) {
+    const Ticks middle = above + (within - above) / 2;
+    (is_within(middle) ? within : above) = middle;
+  }
+  return within;
+}
+
 Joules Frontier::energy(Ticks time) const {
   const auto after = std::lower_bound(breakpoints_.begin(), breakpoints_.end(), time,
                                       [](const Breakpoint& point, Ticks t) { return point.time < t; });

@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 
 #include "slackline/base/error.h"
 #include "slackline/base/number_text.h"
 #include "slackline/schedule/clock_search.h"
+#include "slackline/schedule/plan_times.h"
 
 namespace slackline {
 namespace {
@@ -18,39 +19,61 @@ struct Candidate {
   Evaluation evaluation;
 };
 
-Ticks deadline_of(const Workload& workload, const PlanOptions& options, const Frontier& frontier) {
-  if (!options.deadline) return workload.evaluate(workload.all_max()).time;
-  const Ticks deadline = options.deadline->value() * kTicksPerSecond >= static_cast<double>(kMaxTicks)
-                             ? kMaxTicks
-                             : to_ticks(*options.deadline);
+/// What the chosen plan has to keep.
+struct Goal {
+  Ticks deadline = kMaxTicks;
+  std::optional<Watts> power_cap;
+  /// Times at which a plan may be the best one.
+  std::vector<Ticks> wanted;
+};
+
+Ticks checked_deadline(const Frontier& frontier, Seconds asked) {
+  const Ticks deadline =
+      asked.value() * kTicksPerSecond >= static_cast<double>(kMaxTicks) ? kMaxTicks : to_ticks(asked);
   if (deadline < frontier.fastest()) {
-    throw NoAnswer("no clocks reach " + exact_text(options.deadline->value()) +
-                   " s; the fastest possible is " +
+    throw NoAnswer("no clocks reach " + exact_text(asked.value()) + " s; the fastest possible is " +
                    exact_text(std::ceil(to_seconds(frontier.fastest()).value() * 1e6) / 1e6) + " s");
   }
   return deadline;
 }
 
-/// `count` times, among them `wanted`, which takes the place of its nearest neighbour.
-std::vector<Ticks> target_times(const Frontier& frontier, Ticks wanted, int count) {
-  if (count == 1) return {wanted};
-  std::vector<Ticks> targets;
-  const double span = static_cast<double>(frontier.slowest() - frontier.fastest());
-  for (int k = 0; k < count; ++k) {
-    targets.push_back(frontier.fastest() + static_cast<Ticks>(span * k / (count - 1)));
+/// Clocks draw a little more than the bound: how much is known only once they are found.
+std::vector<Ticks> times_near(const Frontier& frontier, Watts cap) {
+  std::vector<Ticks> times;
+  for (const double reserve : {0.0, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3}) {
+    if (const auto time = frontier.fastest_within(cap * (1 - reserve))) times.push_back(*time);
   }
-  targets.back() = frontier.slowest();
-  const auto replace_nearest = [&](Ticks time) {
-    // The ends stay; with two plans there is nothing between them to give up.
-    if (targets.size() <= 2) return targets.push_back(time);
-    *std::min_element(targets.begin() + 1, targets.end() - 1,
-                      [&](Ticks a, Ticks b) { return std::abs(a - time) < std::abs(b - time); }) = time;
-  };
-  replace_nearest(frontier.least_energy_time());
-  replace_nearest(wanted);
-  std::sort(targets.begin(), targets.end());
-  targets.erase(std::unique(targets.begin(), targets.end()), targets.end());
-  return targets;
+  if (times.empty()) {
+    const Ticks slowest = frontier.slowest();
+    const Watts least = frontier.energy(slowest) / to_seconds(slowest);
+    throw NoAnswer("no plan draws only " + exact_text(cap.value()) + " W on average; the least is " +
+                   exact_text(std::ceil(least.value() * 1e3) / 1e3) + " W, at " +
+                   fixed_text(to_seconds(slowest).value(), 3) + " s");
+  }
+  return times;
+}
+
+Goal make_goal(const Workload& workload, const PlanOptions& options, const Frontier& frontier) {
+  Goal goal;
+  if (options.power_cap) {
+    goal.power_cap = options.power_cap;
+    goal.wanted = times_near(frontier, *options.power_cap);
+    return goal;
+  }
+  if (!options.least_energy) {
+    goal.deadline = options.deadline ? checked_deadline(frontier, *options.deadline)
+                                     : workload.evaluate(workload.all_max()).time;
+  }
+  goal.wanted = {std::min(goal.deadline, frontier.least_energy_time())};
+  return goal;
+}
+
+std::vector<Ticks> target_times(const Frontier& frontier, const Goal& goal, std::optional<int> count) {
+  if (count == 1) return goal.wanted;
+  std::vector<Ticks> kept = goal.wanted;
+  kept.push_back(frontier.least_energy_time());
+  return count ? spread_times(frontier, kept, static_cast<std::size_t>(*count))
+               : times_within(frontier, kept, kAutomaticLoss);
 }
 
 /// Rising time, falling effective cost: no plan is worse than another in both.
@@ -105,6 +128,21 @@ ProgressObserver between(const ProgressObserver& observer, double begin, double 
   return [=](double part) { observer(begin + part * (end - begin)); };
 }
 
+/// Plans come by rising time.
+std::size_t choose(const std::vector<Plan>& plans, const Goal& goal) {
+  if (goal.power_cap) {
+    const auto within = std::find_if(plans.begin(), plans.end(), [&](const Plan& plan) {
+      return plan.energy <= *goal.power_cap * plan.time;
+    });
+    return within == plans.end() ? plans.size() - 1 : static_cast<std::size_t>(within - plans.begin());
+  }
+  std::size_t chosen = 0;
+  for (std::size_t k = 1; k < plans.size(); ++k) {
+    if (to_ticks(plans[k].time) <= goal.deadline && plans[k].energy < plans[chosen].energy) chosen = k;
+  }
+  return chosen;
+}
+
 }  // namespace
 
 Planning make_plans(const Workload& workload, const PlanOptions& options, const ProgressObserver& observer) {
@@ -114,9 +152,8 @@ Planning make_plans(const Workload& workload, const PlanOptions& options, const 
   const Frontier& frontier = planning.frontier;
   planning.schedule = describe(workload, frontier);
 
-  const Ticks deadline = deadline_of(workload, options, frontier);
-  const std::vector<Ticks> targets =
-      target_times(frontier, std::min(deadline, frontier.least_energy_time()), options.plans);
+  const Goal goal = make_goal(workload, options, frontier);
+  const std::vector<Ticks> targets = target_times(frontier, goal, options.plans);
   const std::vector<Optimum> starts =
       solve_parametric(problem, targets, between(observer, kFrontierDone, kTargetsDone)).optima;
 
@@ -144,9 +181,8 @@ Planning make_plans(const Workload& workload, const PlanOptions& options, const 
     const Joules bound = std::min(frontier.energy(evaluation.time), evaluation.energy);
     schedule.plans.push_back(
         {to_seconds(evaluation.time), evaluation.energy, bound, std::move(candidates[k].clocks)});
-    const bool better = schedule.plans[k].energy < schedule.plans[schedule.chosen].energy;
-    if (evaluation.time <= deadline && better) schedule.chosen = k;
   }
+  schedule.chosen = choose(schedule.plans, goal);
   return planning;
 }
 

@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <vector>
 
 #include "slackline/base/quantity.h"
@@ -23,6 +24,11 @@ class Frontier {
 
   /// Least energy of an iteration that takes `time`. Below the fastest time: that of the fastest.
   [[nodiscard]] Joules energy(Ticks time) const;
+  /// What it costs to have run at `run` and to wait until `until`, relative to the least energy there.
+  [[nodiscard]] double holding_loss(Ticks run, Ticks until) const;
+  /// The smallest time at which the least energy over the time is at most `power`; nothing if only waiting
+  /// longer than the slowest would do.
+  [[nodiscard]] std::optional<Ticks> fastest_within(Watts power) const;
 
  private:
   std::vector<Breakpoint> breakpoints_;

@@ -7,13 +7,22 @@
 
 namespace slackline {
 
+/// Loss that is allowed between two plans where as many are kept as that takes.
+inline constexpr double kAutomaticLoss = 1e-3;
+
 struct PlanOptions {
-  /// Plans kept, spread evenly from the fastest time to T_max; the chosen one, T_E and both ends are among
-  /// them.
-  int plans = 32;
-  /// The chosen plan is the one of least energy that is not above this time; by default the all-max
-  /// iteration's.
+  /// Plans kept along the frontier, spread so that between two of them the least is lost; the chosen one, T_E
+  /// and both ends are among them. Nothing: as many as keep that loss within kAutomaticLoss.
+  std::optional<int> plans = 32;
+
+  // Which plan is chosen: by default the one of least energy that is not slower than the all-max iteration.
+  // At most one of these.
+  /// Least energy among those that are not above this time.
   std::optional<Seconds> deadline;
+  /// The fastest whose average power (of the pipeline, all its GPUs) is not above this.
+  std::optional<Watts> power_cap;
+  /// Least energy, however slow.
+  bool least_energy = false;
 };
 
 struct Planning {
@@ -23,7 +32,8 @@ struct Planning {
 };
 
 /// Solves the frontier, finds clocks for the kept plans, and proves the bound of every plan at its own time
-/// by a certificate. NoAnswer, with the fastest possible time, when the deadline cannot be met.
+/// by a certificate. NoAnswer, with the nearest value that can be met, when the deadline or the power cap
+/// cannot.
 [[nodiscard]] Planning make_plans(const Workload& workload, const PlanOptions& options,
                                   const ProgressObserver& observer = {});
 

@@ -61,6 +61,8 @@ struct Schedule {
 
   /// What each rank runs; plans' clocks are in this order, rank by rank.
   [[nodiscard]] Order order() const;
+  /// Draw of all GPUs of the pipeline while they wait.
+  [[nodiscard]] Watts blocking_power() const;
   [[nodiscard]] double saving_percent(const Plan& plan) const {
     return (all_max_energy - plan.energy) / all_max_energy * 100;
   }
