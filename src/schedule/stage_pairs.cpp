@@ -13,8 +13,10 @@ namespace {
 constexpr std::size_t kWidth = 32;
 /// Cells of the grid along each of the two end times.
 constexpr std::size_t kCells = 16;
-/// A partial solution that is worse than the best by this part of what an instruction can save is dropped.
-constexpr double kBand = 0.07;
+/// Partial solutions, and options, that lose more than this against the best are dropped. As a part of what
+/// an instruction can save at most, on average.
+constexpr double kBand = 0.03;
+constexpr double kOptionBand = 0.07;
 /// How many decisions an instruction may look back for the end of another one. Farther arcs keep their place.
 constexpr std::size_t kReach = 16;
 
@@ -82,6 +84,14 @@ struct Partial {
   std::uint32_t option;
 };
 
+/// Where a partial solution goes on.
+struct Head {
+  Ticks start;
+  /// When it left the other stage.
+  Ticks other_end;
+  double value;
+};
+
 struct Candidate {
   Partial partial;
   Ticks other_end;
@@ -101,14 +111,15 @@ class PairRefit {
         start_(dag_.size()),
         by_time_(dag_.size()),
         step_of_(dag_.size()) {
-    double range = 0;
+    double saving = 0;
     for (InstructionIndex i = 0; i < dag_.size(); ++i) {
       const CostCurve& curve = workload.curve(i);
       duration_[i] = curve.options[choice[i]].time;
-      range += (curve.fastest().cost - curve.cheapest().cost).value();
+      saving += (curve.fastest().cost - curve.cheapest().cost).value();
       by_time_[i] = i;
     }
-    band_ = kBand * range / static_cast<double>(dag_.size());
+    band_ = kBand * saving / static_cast<double>(dag_.size());
+    option_band_ = kOptionBand * saving / static_cast<double>(dag_.size());
     std::sort(by_time_.begin(), by_time_.end(), [&](InstructionIndex a, InstructionIndex b) {
       const Ticks start_a = optimum.event_times[2 * a];
       const Ticks start_b = optimum.event_times[2 * b];
@@ -220,11 +231,22 @@ class PairRefit {
   }
 
   void decide(const Step& step) {
-    const InstructionIndex i = step.instruction;
     shortlist(step);
-    candidates_.clear();
-    Candidate kept{};
-    best_value_ = std::numeric_limits<double>::infinity();
+    list_heads(step);
+    const CurveOption& current = workload_.curve(step.instruction).options[choice_[step.instruction]];
+    const Head& same = heads_[incumbent_ - generation_];
+    const Partial kept{same.start + current.time, same.value + rate(step, current), incumbent_,
+                       static_cast<std::uint32_t>(choice_[step.instruction])};
+    assert(kept.end <= step.due && "I1");
+    list_candidates(step, kept.value);
+    keep_best();
+    incumbent_ = static_cast<std::uint32_t>(partials_.size());
+    partials_.push_back(kept);
+  }
+
+  /// From where each partial solution goes on.
+  void list_heads(const Step& step) {
+    heads_.clear();
     for (auto p = static_cast<std::uint32_t>(generation_); p < partials_.size(); ++p) {
       Ticks start = step.release;
       double value = partials_[p].value;
@@ -234,24 +256,28 @@ class PairRefit {
         value -= link.price * static_cast<double>(before);
       }
       value += step.price_after * static_cast<double>(start);
-      const Ticks other_end = end_before(p, step.back_to_other);
-      if (p == incumbent_) {
-        const CurveOption& option = workload_.curve(i).options[choice_[i]];
-        kept = {{start + option.time, value + rate(step, option), p, static_cast<std::uint32_t>(choice_[i])},
-                other_end};
-        best_value_ = std::min(best_value_, kept.partial.value);
-        assert(kept.partial.end <= step.due && "I1");
-      }
+      heads_.push_back({start, end_before(p, step.back_to_other), value});
+    }
+  }
+
+  /// Continues every partial solution by every option that is within the band of the best continuation.
+  void list_candidates(const Step& step, double best_value) {
+    for (const Head& head : heads_) {
+      const auto fits = [&](const Rated& option) { return head.start + option.time <= step.due; };
+      const auto best = std::find_if(shortlist_.begin(), shortlist_.end(), fits);
+      if (best != shortlist_.end()) best_value = std::min(best_value, head.value + best->rating);
+    }
+    candidates_.clear();
+    for (std::uint32_t h = 0; h < heads_.size(); ++h) {
+      const Head& head = heads_[h];
       for (const auto& [rating, time, option] : shortlist_) {
-        if (value + rating > best_value_ + band_) break;
-        if (start + time > step.due) continue;
-        best_value_ = std::min(best_value_, value + rating);
-        candidates_.push_back({{start + time, value + rating, p, option}, other_end});
+        const double value = head.value + rating;
+        if (value > best_value + band_) break;
+        if (head.start + time > step.due) continue;
+        const auto parent = static_cast<std::uint32_t>(generation_ + h);
+        candidates_.push_back({{head.start + time, value, parent, option}, head.other_end});
       }
     }
-    keep_best();
-    incumbent_ = static_cast<std::uint32_t>(partials_.size());
-    partials_.push_back(kept.partial);
   }
 
   /// What an option adds to the value of a partial solution.
@@ -270,7 +296,7 @@ class PairRefit {
     for (const CurveOption& option : options) least = std::min(least, loss(option));
     shortlist_.clear();
     for (std::uint32_t k = 0; k < options.size(); ++k) {
-      if (loss(options[k]) > least + band_) continue;
+      if (loss(options[k]) > least + option_band_) continue;
       shortlist_.push_back({rate(step, options[k]), options[k].time, k});
     }
     std::sort(shortlist_.begin(), shortlist_.end(),
@@ -279,7 +305,6 @@ class PairRefit {
 
   /// Appends the next generation of partial solutions: the best candidate of each cell, the best cells only.
   void keep_best() {
-    std::erase_if(candidates_, [&](const Candidate& c) { return c.partial.value > best_value_ + band_; });
     generation_ = partials_.size();
     if (candidates_.empty()) return;
     const Axis own(candidates_, [](const Candidate& c) { return c.partial.end; });
@@ -361,13 +386,14 @@ class PairRefit {
   std::vector<std::uint32_t> step_of_;
   std::vector<Step> steps_;
   double band_ = 0;
+  double option_band_ = 0;
 
   std::vector<Partial> partials_;
   /// First of the partial solutions that decide the latest step.
   std::size_t generation_ = 0;
   /// The one that keeps all current options.
   std::uint32_t incumbent_ = 0;
-  double best_value_ = 0;
+  std::vector<Head> heads_;
   std::vector<Rated> shortlist_;
   std::vector<Candidate> candidates_;
   std::array<std::uint32_t, kCells * kCells> cell_{};
@@ -380,7 +406,7 @@ void refit_stage_pairs(const Workload& workload, const Problem& problem, const O
                        std::vector<std::size_t>& choice) {
   PairRefit refit(workload, problem, optimum, choice);
   const int stages = workload.dag().stages();
-  for (int last = stages; last == stages || last > 1; --last) refit.refit(std::max(0, last - 2), last);
+  for (int last = std::min(2, stages); last <= stages; ++last) refit.refit(std::max(0, last - 2), last);
 }
 
 }  // namespace slackline

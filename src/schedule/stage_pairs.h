@@ -29,7 +29,7 @@ namespace slackline {
 //
 // O(instructions * (kWidth * options + stages)).
 
-/// Improves `choice` (an option for every instruction), pair by pair from the last stages to the first.
+/// Improves `choice` (an option for every instruction), pair by pair from the first stages to the last.
 void refit_stage_pairs(const Workload& workload, const Problem& problem, const Optimum& optimum,
                        std::vector<std::size_t>& choice);
 
