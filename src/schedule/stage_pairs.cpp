@@ -5,18 +5,32 @@
 #include <cassert>
 #include <limits>
 #include <span>
+#include <utility>
 
 namespace slackline {
 namespace {
 
-/// Partial solutions that are kept from one instruction to the next.
-constexpr std::size_t kWidth = 32;
+/// How hard to look.
+struct Effort {
+  /// Partial solutions that are kept from one instruction to the next.
+  std::size_t width;
+  /// A partial solution that loses more than this against the best is dropped; as a part of what an
+  /// instruction can save at most, on average.
+  double band;
+  /// Sweeps over all pairs are repeated while the gap is above this part of the bound.
+  double tolerated_gap;
+};
+constexpr Effort kQuick{32, 0.03, 0.002};
+/// For iterations so short that it takes only milliseconds too.
+constexpr Effort kThorough{64, 0.07, 0};
+constexpr std::size_t kShortIteration = 256;
+constexpr int kMostSweeps = 4;
+
+/// An option is tried if at the price of its time it loses at most this against the best one; as a part like
+/// band.
+constexpr double kOptionBand = 0.07;
 /// Cells of the grid along each of the two end times.
 constexpr std::size_t kCells = 16;
-/// Partial solutions, and options, that lose more than this against the best are dropped. As a part of what
-/// an instruction can save at most, on average.
-constexpr double kBand = 0.03;
-constexpr double kOptionBand = 0.07;
 /// How many decisions an instruction may look back for the end of another one. Farther arcs keep their place.
 constexpr std::size_t kReach = 16;
 
@@ -99,13 +113,14 @@ struct Candidate {
 
 class PairRefit {
  public:
-  PairRefit(const Workload& workload, const Problem& problem, const Optimum& optimum,
+  PairRefit(const Workload& workload, const Problem& problem, const Optimum& optimum, const Effort& effort,
             std::vector<std::size_t>& choice)
       : workload_(workload),
         dag_(workload.dag()),
         optimum_(optimum),
         inputs_(problem, optimum),
         deadline_(optimum.event_times[problem.sink()]),
+        width_(effort.width),
         choice_(choice),
         duration_(dag_.size()),
         start_(dag_.size()),
@@ -118,7 +133,7 @@ class PairRefit {
       saving += (curve.fastest().cost - curve.cheapest().cost).value();
       by_time_[i] = i;
     }
-    band_ = kBand * saving / static_cast<double>(dag_.size());
+    band_ = effort.band * saving / static_cast<double>(dag_.size());
     option_band_ = kOptionBand * saving / static_cast<double>(dag_.size());
     std::sort(by_time_.begin(), by_time_.end(), [&](InstructionIndex a, InstructionIndex b) {
       const Ticks start_a = optimum.event_times[2 * a];
@@ -138,6 +153,12 @@ class PairRefit {
     incumbent_ = 0;
     for (const Step& step : steps_) decide(step);
     adopt_best();
+  }
+
+  [[nodiscard]] Joules cost() const {
+    Joules cost;
+    for (InstructionIndex i = 0; i < dag_.size(); ++i) cost += workload_.curve(i).options[choice_[i]].cost;
+    return cost;
   }
 
  private:
@@ -321,12 +342,12 @@ class PairRefit {
         ranking_[best] = c;
       }
     }
-    if (ranking_.size() > kWidth) {
-      std::nth_element(ranking_.begin(), ranking_.begin() + kWidth, ranking_.end(),
-                       [&](std::uint32_t a, std::uint32_t b) {
+    if (ranking_.size() > width_) {
+      std::nth_element(ranking_.begin(), ranking_.begin() + static_cast<std::ptrdiff_t>(width_),
+                       ranking_.end(), [&](std::uint32_t a, std::uint32_t b) {
                          return candidates_[a].partial.value < candidates_[b].partial.value;
                        });
-      ranking_.resize(kWidth);
+      ranking_.resize(width_);
     }
     for (const std::uint32_t c : ranking_) partials_.push_back(candidates_[c].partial);
   }
@@ -378,6 +399,7 @@ class PairRefit {
   const Optimum& optimum_;
   PricedInputs inputs_;
   Ticks deadline_;
+  std::size_t width_;
   std::vector<std::size_t>& choice_;
   std::vector<Ticks> duration_;
   std::vector<Ticks> start_;
@@ -404,9 +426,18 @@ class PairRefit {
 
 void refit_stage_pairs(const Workload& workload, const Problem& problem, const Optimum& optimum,
                        std::vector<std::size_t>& choice) {
-  PairRefit refit(workload, problem, optimum, choice);
+  const Effort& effort = choice.size() <= kShortIteration ? kThorough : kQuick;
+  const Joules bound = workload.cheapest_cost() + to_joules(primal_cost(problem, optimum));
+  const Seconds time = to_seconds(optimum.event_times[problem.sink()]);
+  const Joules tolerated = effort.tolerated_gap * (bound + workload.blocking_power() * time);
   const int stages = workload.dag().stages();
-  for (int last = std::min(2, stages); last <= stages; ++last) refit.refit(std::max(0, last - 2), last);
+  PairRefit refit(workload, problem, optimum, effort, choice);
+  Joules cost = refit.cost();
+  for (int sweep = 0; sweep < kMostSweeps; ++sweep) {
+    for (int last = std::min(2, stages); last <= stages; ++last) refit.refit(std::max(0, last - 2), last);
+    const Joules before = std::exchange(cost, refit.cost());
+    if (cost - bound <= tolerated || cost >= before) return;
+  }
 }
 
 }  // namespace slackline
