@@ -2,19 +2,18 @@
 
 #include <algorithm>
 #include <cassert>
-#include <optional>
 #include <queue>
 #include <utility>
 
 #include "slackline/pipeline/event_times.h"
-#include "slackline/schedule/extreme_point.h"
+#include "stage_pairs.h"
 
 namespace slackline {
 namespace {
 
 /// Work that one search may spend on exchanges, in visits of an instruction. Bounds the time on large
 /// pipelines without a clock, so that the same input gives the same bytes.
-constexpr std::int64_t kExchangeVisits = 100'000;
+constexpr std::int64_t kExchangeVisits = 20'000;
 
 /// An option for every instruction, with the event times kept current as options change.
 class Assignment {
@@ -188,6 +187,7 @@ Assignment from_windows(const Workload& workload, const Problem& problem, const 
   for (InstructionIndex i = 0; i < workload.dag().size(); ++i) {
     choice[i] = workload.curve(i).slowest_within(optimum.window(i));
   }
+  refit_stage_pairs(workload, problem, optimum, choice);
   return {workload, optimum.event_times[problem.sink()], std::move(choice)};
 }
 
@@ -197,16 +197,12 @@ Clocks search_clocks(const Workload& workload, const Problem& problem, const Opt
   std::vector<InstructionIndex> everything(workload.dag().size());
   for (InstructionIndex i = 0; i < everything.size(); ++i) everything[i] = i;
 
-  std::optional<Assignment> best;
-  for (const Optimum& start : {optimum, earliest_point(problem, optimum), latest_point(problem, optimum)}) {
-    Assignment assignment = from_windows(workload, problem, start);
-    assert(assignment.meets_deadline() && "an option within each window cannot be late");
-    reclaim(assignment, everything);
-    if (!best || assignment.cost() < best->cost()) best = std::move(assignment);
-  }
-  exchange(*best, everything.size());
+  Assignment assignment = from_windows(workload, problem, optimum);
+  assert(assignment.meets_deadline() && "an option within each window cannot be late");
+  reclaim(assignment, everything);
+  exchange(assignment, everything.size());
   Clocks clocks(workload.dag().size());
-  for (InstructionIndex i = 0; i < clocks.size(); ++i) clocks[i] = best->option(i).clock;
+  for (InstructionIndex i = 0; i < clocks.size(); ++i) clocks[i] = assignment.option(i).clock;
   return clocks;
 }
 
