@@ -8,7 +8,6 @@
 #include "slackline/pipeline/event_times.h"
 #include "slackline/profile/profile_io.h"
 #include "slackline/schedule/clock_search.h"
-#include "slackline/schedule/extreme_point.h"
 #include "slackline/schedule/planner.h"
 #include "slackline/schedule/verification.h"
 
@@ -77,34 +76,6 @@ TEST_CASE("clock_search: no instruction could alone be slower and cheaper in the
       const CostCurve& curve = workload.curve(i);
       const std::size_t slower = curve.slowest_within(durations[i] + times.slack(i, durations[i]));
       CHECK(curve.options[slower].clock == clocks[i]);
-    }
-  }
-}
-
-TEST_CASE("extreme_point: both are optimal with the same flow, and one is early, the other late",
-          "[schedule]") {
-  Dice dice(53);
-  for (int round = 0; round < 40; ++round) {
-    const Workload workload = random_workload(dice, 5, 10, 12);
-    const Problem problem = workload.problem();
-    const auto corners = solve_parametric(problem).breakpoints;
-    std::vector<Ticks> targets{corners.front().time, corners.back().time};
-    const double span = static_cast<double>(corners.back().time - corners.front().time);
-    for (int k = 0; k < 4; ++k) targets.push_back(targets[0] + static_cast<Ticks>(dice.part() * span));
-    for (const Optimum& optimum : solve_parametric(problem, targets).optima) {
-      const Optimum early = earliest_point(problem, optimum);
-      const Optimum late = latest_point(problem, optimum);
-      for (const Optimum* point : {&early, &late}) {
-        CHECK(check_certificate(problem, *point) == "");
-        CHECK(point->flow == optimum.flow);
-        CHECK(point->event_times[problem.sink()] == optimum.event_times[problem.sink()]);
-      }
-      bool between = true;
-      for (std::uint32_t event = 0; event < problem.events(); ++event) {
-        between = between && early.event_times[event] <= optimum.event_times[event] &&
-                  optimum.event_times[event] <= late.event_times[event];
-      }
-      CHECK(between);
     }
   }
 }

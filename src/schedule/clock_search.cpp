@@ -5,8 +5,8 @@
 #include <queue>
 #include <utility>
 
+#include "rank_pairs.h"
 #include "slackline/pipeline/event_times.h"
-#include "stage_pairs.h"
 
 namespace slackline {
 namespace {
@@ -187,7 +187,7 @@ Assignment from_windows(const Workload& workload, const Problem& problem, const 
   for (InstructionIndex i = 0; i < workload.dag().size(); ++i) {
     choice[i] = workload.curve(i).slowest_within(optimum.window(i));
   }
-  refit_stage_pairs(workload, problem, optimum, choice);
+  refit_rank_pairs(workload, problem, optimum, choice);
   return {workload, optimum.event_times[problem.sink()], std::move(choice)};
 }
 

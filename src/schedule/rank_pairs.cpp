@@ -1,4 +1,4 @@
-#include "stage_pairs.h"
+#include "rank_pairs.h"
 
 #include <algorithm>
 #include <array>
@@ -41,6 +41,7 @@ double price_of(Microwatts flow) {
 
 struct Input {
   InstructionIndex from;
+  Ticks lag;
   double price;
 };
 
@@ -53,7 +54,7 @@ class PricedInputs {
     items_.resize(begin_.back());
     std::vector<std::uint32_t> next = begin_;
     for_each_arc(problem, [&](std::uint32_t arc, InstructionIndex from, InstructionIndex to) {
-      items_[next[to]++] = {from, price_of(optimum.flow[arc])};
+      items_[next[to]++] = {from, problem.arcs()[arc].lag, price_of(optimum.flow[arc])};
     });
   }
   [[nodiscard]] std::span<const Input> of(InstructionIndex i) const {
@@ -75,6 +76,7 @@ class PricedInputs {
 /// An arc between two instructions of the pair: how many decisions back its tail lies.
 struct Link {
   std::size_t back;
+  Ticks lag;
   double price;
 };
 
@@ -86,7 +88,7 @@ struct Step {
   /// Of all arcs to later steps.
   double price_after = 0;
   std::vector<Link> links;
-  /// Decisions back to the last one on the other stage.
+  /// Decisions back to the last one on the other rank.
   std::size_t back_to_other = 0;
 };
 
@@ -101,7 +103,7 @@ struct Partial {
 /// Where a partial solution goes on.
 struct Head {
   Ticks start;
-  /// When it left the other stage.
+  /// When it left the other rank.
   Ticks other_end;
   double value;
 };
@@ -142,7 +144,7 @@ class PairRefit {
     });
   }
 
-  /// Decides the stages from `first` to before `last` anew.
+  /// Decides the ranks from `first` to before `last` anew.
   void refit(int first, int last) {
     place();
     list_steps(first, last);
@@ -184,41 +186,41 @@ class PairRefit {
 
   [[nodiscard]] Ticks end_of_inputs(InstructionIndex i) const {
     Ticks latest = 0;
-    for (const InstructionIndex before : dag_.predecessors(i)) latest = std::max(latest, end(before));
+    for (const auto& [before, lag] : dag_.predecessors(i)) latest = std::max(latest, end(before) + lag);
     return latest;
   }
   [[nodiscard]] Ticks start_of_outputs(InstructionIndex i) const {
     Ticks earliest = deadline_;
-    for (const InstructionIndex next : dag_.successors(i)) earliest = std::min(earliest, start_[next]);
+    for (const auto& [next, lag] : dag_.successors(i)) earliest = std::min(earliest, start_[next] - lag);
     return earliest;
   }
 
   void list_steps(int first, int last) {
     steps_.clear();
     std::fill(step_of_.begin(), step_of_.end(), kNotInPair);
-    const InstructionIndex begin = dag_.stage_begin(first);
+    const InstructionIndex begin = dag_.rank_begin(first);
     for (const InstructionIndex i : by_time_) {
-      if (i < begin || i >= dag_.stage_begin(last)) continue;
+      if (i < begin || i >= dag_.rank_begin(last)) continue;
       step_of_[i] = static_cast<std::uint32_t>(steps_.size());
       steps_.push_back({i, 0, deadline_, 0, {}, 0});
     }
     std::size_t last_on[2] = {0, 0};
     for (std::size_t s = 0; s < steps_.size(); ++s) {
-      const std::size_t stage = steps_[s].instruction < dag_.stage_begin(first + 1) ? 0 : 1;
-      steps_[s].back_to_other = std::min(s - last_on[1 - stage], kReach);
-      last_on[stage] = s + 1;
+      const std::size_t rank = steps_[s].instruction < dag_.rank_begin(first + 1) ? 0 : 1;
+      steps_[s].back_to_other = std::min(s - last_on[1 - rank], kReach);
+      last_on[rank] = s + 1;
     }
   }
 
   /// Moves those who feed the pair to as early, those whom it feeds to as late as they can alone.
   void make_room() {
     for (const Step& step : steps_) {
-      for (const InstructionIndex before : dag_.predecessors(step.instruction)) {
+      for (const auto& [before, lag] : dag_.predecessors(step.instruction)) {
         if (!in_pair(before)) start_[before] = end_of_inputs(before);
       }
     }
     for (const Step& step : steps_) {
-      for (const InstructionIndex next : dag_.successors(step.instruction)) {
+      for (const auto& [next, lag] : dag_.successors(step.instruction)) {
         if (!in_pair(next)) start_[next] = start_of_outputs(next) - duration_[next];
       }
     }
@@ -230,18 +232,18 @@ class PairRefit {
       const InstructionIndex i = step.instruction;
       for (const Input& input : inputs_.of(i)) {
         if (linked(input.from, i)) {
-          step.links.push_back({s - step_of_[input.from], input.price});
+          step.links.push_back({s - step_of_[input.from], input.lag, input.price});
           steps_[step_of_[input.from]].price_after += input.price;
         } else {
-          step.release = std::max(step.release, end(input.from));
+          step.release = std::max(step.release, end(input.from) + input.lag);
         }
       }
-      for (const InstructionIndex next : dag_.successors(i)) {
+      for (const auto& [next, lag] : dag_.successors(i)) {
         // A linked successor must still be able to keep its own due time at its fastest.
         const Ticks limit = linked(i, next)
                                 ? steps_[step_of_[next]].due - workload_.curve(next).fastest().time
                                 : start_[next];
-        step.due = std::min(step.due, limit);
+        step.due = std::min(step.due, limit - lag);
       }
     }
   }
@@ -273,7 +275,7 @@ class PairRefit {
       double value = partials_[p].value;
       for (const Link& link : step.links) {
         const Ticks before = end_before(p, link.back - 1);
-        start = std::max(start, before);
+        start = std::max(start, before + link.lag);
         value -= link.price * static_cast<double>(before);
       }
       value += step.price_after * static_cast<double>(start);
@@ -424,17 +426,17 @@ class PairRefit {
 
 }  // namespace
 
-void refit_stage_pairs(const Workload& workload, const Problem& problem, const Optimum& optimum,
-                       std::vector<std::size_t>& choice) {
+void refit_rank_pairs(const Workload& workload, const Problem& problem, const Optimum& optimum,
+                      std::vector<std::size_t>& choice) {
   const Effort& effort = choice.size() <= kShortIteration ? kThorough : kQuick;
   const Joules bound = workload.cheapest_cost() + to_joules(primal_cost(problem, optimum));
   const Seconds time = to_seconds(optimum.event_times[problem.sink()]);
   const Joules tolerated = effort.tolerated_gap * (bound + workload.blocking_power() * time);
-  const int stages = workload.dag().stages();
+  const int ranks = workload.dag().ranks();
   PairRefit refit(workload, problem, optimum, effort, choice);
   Joules cost = refit.cost();
   for (int sweep = 0; sweep < kMostSweeps; ++sweep) {
-    for (int last = std::min(2, stages); last <= stages; ++last) refit.refit(std::max(0, last - 2), last);
+    for (int last = std::min(2, ranks); last <= ranks; ++last) refit.refit(std::max(0, last - 2), last);
     const Joules before = std::exchange(cost, refit.cost());
     if (cost - bound <= tolerated || cost >= before) return;
   }
