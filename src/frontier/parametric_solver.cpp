@@ -7,7 +7,6 @@
 #include <numeric>
 #include <optional>
 
-#include "agenda.h"
 #include "event_graph.h"
 #include "two_trees.h"
 
@@ -16,6 +15,7 @@ namespace {
 
 /// Room that no flow uses up: what has more than half of it left has no limit.
 constexpr Microwatts kUnlimited = std::numeric_limits<Microwatts>::max() / 2;
+constexpr Ticks kNever = -1;
 
 class ParametricSolver {
  public:
@@ -56,8 +56,12 @@ class ParametricSolver {
   void transfer(Event root, HalfArc to_parent);
 
   void move_cut();
-  /// For a half-arc that crosses the cut from the coming move on.
+  /// For a half-arc that crosses the cut from the coming move on: notes when it arrives, if it does.
   void schedule(HalfArc half);
+  void set_due(HalfArc half, Ticks moved);
+  /// Drops what crosses no more.
+  [[nodiscard]] Ticks earliest_arrival();
+  void arrive_all_due();
   /// A window shrinks to its next vertex, or grows to it, or a precedence arc becomes tight.
   void arrive(HalfArc half);
   void record_breakpoint();
@@ -71,16 +75,18 @@ class ParametricSolver {
 
   std::vector<Ticks> pi_;  // less the shift of the event's label: a move costs nothing an event
   std::array<Ticks, 2> shift_{};
-  std::vector<std::uint32_t>
-      vertex_;                    // per instruction: largest j with times[j] <= window, but see schedule()
+  // Per instruction: the largest j with times[j] <= window; of a window about to shrink, as it is thereafter.
+  std::vector<std::uint32_t> vertex_;
   std::vector<Microwatts> room_;  // per half-arc: by how much the flow may change in its direction
   Cost cost_ = 0;
   Microwatts price_ = 0;
 
-  std::vector<HalfArc>
-      fresh_;        // every half-arc that crosses the cut, and did not or had less room at the last move
-  Agenda agenda_;    // for every other half-arc over the cut
-  Ticks moved_ = 0;  // sum of the steps
+  // Half-arcs that may cross the cut. Each that does is in `fresh_` if it did not at the last move or arrived
+  // in it; otherwise, unless it never arrives, it is in `cut_`.
+  std::vector<HalfArc> fresh_;
+  std::vector<HalfArc> cut_;
+  std::vector<Ticks> due_;  // per half-arc: the `moved_` at which it arrives; kNever if it is not in `cut_`
+  Ticks moved_ = 0;         // sum of the steps
 
   const std::vector<Ticks>& targets_;
   std::vector<std::size_t> pending_;  // targets from the smallest to the largest; the next one is at the back
@@ -97,7 +103,7 @@ ParametricSolver::ParametricSolver(const Problem& problem, const std::vector<Tic
       graph_(problem),
       trees_(graph_, problem.source(), problem.sink()),
       room_(graph_.half_arcs(), 0),
-      agenda_(graph_.half_arcs()),
+      due_(graph_.half_arcs(), kNever),
       targets_(targets),
       pending_(targets.size()) {
   std::iota(pending_.begin(), pending_.end(), std::size_t{0});
@@ -253,19 +259,18 @@ void ParametricSolver::transfer(Event root, HalfArc to_parent) {
 }
 
 void ParametricSolver::move_cut() {
-  const auto crosses_cut = [&](HalfArc half) { return crosses(half); };
   for (const HalfArc half : fresh_) {
     if (crosses(half)) schedule(half);
   }
   fresh_.clear();
-  const Ticks step = agenda_.earliest(crosses_cut) - moved_;
+  const Ticks step = earliest_arrival() - moved_;
   assert(step > 0 && step <= time() && "the sink lies beyond the cut, at a positive distance");
   answer_targets_down_to(time() - step);
   moved_ += step;
   shift_[trees_.label(problem_.sink())] -= step;
   cost_ += static_cast<Cost>(price_) * step;
   ++result_.stats.moves;
-  agenda_.take(moved_, crosses_cut, [&](HalfArc half) { arrive(half); });
+  arrive_all_due();
   report_progress();
 }
 
@@ -275,17 +280,45 @@ void ParametricSolver::schedule(HalfArc half) {
   // From now on the arc is between two vertices, or not tight.
   room_[half.index()] = room_[half.twin().index()] = 0;
   if (!problem_.is_instruction(a)) {
-    if (!half.backward()) agenda_.set(half, moved_ + y - arcs_[a].lag);
+    if (!half.backward()) set_due(half, moved_ + y - arcs_[a].lag);
     return;
   }
   const LinearCurve& curve = problem_.curve(a);
   std::uint32_t& j = vertex_[a];
   if (half.backward()) {
-    if (j < curve.last()) agenda_.set(half, moved_ + curve.times[j + 1] - y);
+    if (j < curve.last()) set_due(half, moved_ + curve.times[j + 1] - y);
   } else {
     if (y == curve.times[j]) --j;
-    agenda_.set(half, moved_ + y - curve.times[j]);
+    set_due(half, moved_ + y - curve.times[j]);
   }
+}
+
+void ParametricSolver::set_due(HalfArc half, Ticks moved) {
+  Ticks& due = due_[half.index()];
+  if (due == kNever) cut_.push_back(half);
+  due = moved;
+}
+
+Ticks ParametricSolver::earliest_arrival() {
+  Ticks earliest = std::numeric_limits<Ticks>::max();
+  std::erase_if(cut_, [&](HalfArc half) {
+    Ticks& due = due_[half.index()];
+    if (!crosses(half)) due = kNever;
+    if (due == kNever) return true;
+    earliest = std::min(earliest, due);
+    return false;
+  });
+  return earliest;
+}
+
+void ParametricSolver::arrive_all_due() {
+  std::erase_if(cut_, [&](HalfArc half) {
+    Ticks& due = due_[half.index()];
+    if (due != moved_) return false;
+    due = kNever;
+    arrive(half);
+    return true;
+  });
 }
 
 void ParametricSolver::arrive(HalfArc half) {

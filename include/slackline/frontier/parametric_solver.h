@@ -47,8 +47,8 @@ namespace slackline {
 //
 // Why it stops. A transfer without augmentation takes an event from the sink's tree, so there are at most
 // (events) of them in a row; an augmentation is of at least a microwatt, and between two of them or a move
-// slopes only rise. Integers throughout: no epsilon. A move costs O(log arcs) for each arc that came to
-// cross, an augmentation its path, a transfer its path and the smaller part; memory O(arcs).
+// slopes only rise. Integers throughout: no epsilon. A move costs O(arcs of the cut), an
+// augmentation its path, a transfer its path and the smaller part; memory O(arcs).
 //
 // References. D. R. Fulkerson, "A network flow computation for project cost curves", Management Science 7
 // (1961); J. E. Kelley, "Critical-path planning and scheduling", Operations Research 9 (1961); S. Phillips,
