@@ -45,10 +45,11 @@ namespace slackline {
 // tree can be reached, and a subtree that is hung elsewhere keeps I4: only the path from its joint to its old
 // root is turned round, and the flow has just passed that path, or it is open in the direction now needed.
 //
-// Why it stops. A transfer without augmentation takes an event from the sink's tree, so there are at most
-// (events) of them in a row; an augmentation is of at least a microwatt, and between two of them or a move
-// slopes only rise. Integers throughout: no epsilon. A move costs O(arcs of the cut), an
-// augmentation its path, a transfer its path and the smaller part; memory O(arcs).
+// Why it stops. A move lowers T by at least a tick, an augmentation raises the price by at least a microwatt,
+// and the price at any T but the smallest is bounded by the slopes. A transfer without augmentation takes
+// events from the sink's tree, so that there are at most (events) of them in a row. Integers throughout: no
+// epsilon. A move costs O(arcs of the cut), an augmentation its path, a transfer its path and the smaller
+// part; memory O(arcs). Measured, these grow far slower than moves * events.
 //
 // References. D. R. Fulkerson, "A network flow computation for project cost curves", Management Science 7
 // (1961); J. E. Kelley, "Critical-path planning and scheduling", Operations Research 9 (1961); S. Phillips,
