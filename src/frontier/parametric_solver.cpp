@@ -1,26 +1,21 @@
 #include "slackline/frontier/parametric_solver.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <limits>
 #include <numeric>
+#include <optional>
+
+#include "event_graph.h"
+#include "two_trees.h"
 
 namespace slackline {
 namespace {
 
-constexpr Microwatts kUnlimited = std::numeric_limits<Microwatts>::max() / 4;
-
-/// An arc as seen from one of its ends: bit 0 tells whether it is walked against its direction.
-class HalfArc {
- public:
-  HalfArc() = default;
-  HalfArc(std::uint32_t arc, bool backward) : code_(2 * arc + (backward ? 1 : 0)) {}
-  [[nodiscard]] std::uint32_t arc() const { return code_ >> 1; }
-  [[nodiscard]] bool backward() const { return (code_ & 1) != 0; }
-
- private:
-  std::uint32_t code_ = 0;
-};
+/// Room that no flow uses up: what has more than half of it left has no limit.
+constexpr Microwatts kUnlimited = std::numeric_limits<Microwatts>::max() / 2;
+constexpr Ticks kNever = -1;
 
 class ParametricSolver {
  public:
@@ -29,54 +24,69 @@ class ParametricSolver {
   ParametricResult run();
 
  private:
-  [[nodiscard]] Ticks event_time(std::uint32_t event) const { return pi_[event] - (found(event) ? 0 : lag_); }
+  [[nodiscard]] Ticks event_time(Event event) const { return pi_[event] + shift_[trees_.label(event)]; }
   [[nodiscard]] Ticks length(std::uint32_t arc) const {
     return event_time(arcs_[arc].head) - event_time(arcs_[arc].tail);
   }
   [[nodiscard]] Ticks time() const { return event_time(problem_.sink()); }
+  [[nodiscard]] Microwatts flow(std::uint32_t arc) const;
 
   void start_at_the_cheapest();
+  /// Events as early as they can be if instruction i takes `duration(curve of i)`.
+  template <typename Duration>
+  [[nodiscard]] std::vector<Ticks> earliest_times(const Duration& duration) const;
+  [[nodiscard]] Microwatts room_without_flow(std::uint32_t arc);
   /// Records the optimum at every target above `limit`, all of which the coming move of the cut passes.
   void answer_targets_down_to(Ticks limit);
 
-  /// Largest vertex at or below the window moves with the window.
-  void follow_window(std::uint32_t instruction);
-  [[nodiscard]] Microwatts room(HalfArc half) const;
-  [[nodiscard]] Microwatts room_up(std::uint32_t arc) const;
-  [[nodiscard]] Microwatts room_down(std::uint32_t arc) const;
+  /// From the source's tree to the sink's.
+  [[nodiscard]] bool crosses(HalfArc half) const {
+    return trees_.with_source(graph_.begin(half)) && !trees_.with_source(graph_.end(half));
+  }
+  [[nodiscard]] bool open(HalfArc half) const { return room_[half.index()] > 0; }
 
-  void restart_search();
-  void find(std::uint32_t event, HalfArc from);
-  [[nodiscard]] bool found(std::uint32_t event) const { return found_[event] != 0; }
-  /// Breadth first until the sink or the end.
-  bool search_reaches_sink();
-  /// False: the bottleneck is unlimited, so the time cannot fall further.
-  bool augment();
+  /// Takes every open half-arc off the cut. False: a path is unlimited, so the time cannot fall further.
+  bool close_cut();
+  /// The event nearest to `event` on its way to the sink whose next half-arc is full, if any.
+  [[nodiscard]] std::optional<Event> first_full(Event event) const;
+  /// The bottleneck of the path from the source over `half` to the sink.
+  [[nodiscard]] Microwatts bottleneck(HalfArc half) const;
+  void augment(HalfArc half, Microwatts power);
+  void push(HalfArc half, Microwatts power);
+  void transfer(Event root, HalfArc to_parent);
+
   void move_cut();
-  /// Drops arcs whose ends have both been found.
-  void prune_crossing();
-  [[nodiscard]] Ticks largest_step() const;
+  /// For a half-arc that crosses the cut from the coming move on: notes when it arrives, if it does.
+  void schedule(HalfArc half);
+  void set_due(HalfArc half, Ticks moved);
+  /// Drops what crosses no more.
+  [[nodiscard]] Ticks earliest_arrival();
+  void arrive_all_due();
+  /// A window shrinks to its next vertex, or grows to it, or a precedence arc becomes tight.
+  void arrive(HalfArc half);
   void record_breakpoint();
+  void report_progress() const;
 
   const Problem& problem_;
   const std::vector<Arc>& arcs_;
   const ProgressObserver& observer_;
-  std::vector<std::uint32_t> half_begin_;  // per event, into halves_
-  std::vector<HalfArc> halves_;
+  const EventGraph graph_;
+  TwoTrees trees_;
 
-  std::vector<Ticks> pi_;  // of events not found yet, `lag_` later than they are
-  Ticks lag_ = 0;          // sum of the steps since the search began: a move costs nothing an event
-  std::vector<Microwatts> flow_;
-  std::vector<std::uint32_t> vertex_;  // per instruction: largest j with times[j] <= window
+  std::vector<Ticks> pi_;  // less the shift of the event's label: a move costs nothing an event
+  std::array<Ticks, 2> shift_{};
+  // Per instruction: the largest j with times[j] <= window; of a window about to shrink, as it is thereafter.
+  std::vector<std::uint32_t> vertex_;
+  std::vector<Microwatts> room_;  // per half-arc: by how much the flow may change in its direction
   Cost cost_ = 0;
   Microwatts price_ = 0;
 
-  std::vector<char> found_;
-  std::vector<HalfArc> found_by_;
-  std::vector<std::uint32_t> queue_;
-  std::size_t queue_next_ = 0;
-  std::vector<HalfArc>
-      crossing_;  // from found events; holds every arc of the cut once the search is exhausted
+  // Half-arcs that may cross the cut. Each that does is in `fresh_` if it did not at the last move or arrived
+  // in it; otherwise, unless it never arrives, it is in `cut_`.
+  std::vector<HalfArc> fresh_;
+  std::vector<HalfArc> cut_;
+  std::vector<Ticks> due_;  // per half-arc: the `moved_` at which it arrives; kNever if it is not in `cut_`
+  Ticks moved_ = 0;         // sum of the steps
 
   const std::vector<Ticks>& targets_;
   std::vector<std::size_t> pending_;  // targets from the smallest to the largest; the next one is at the back
@@ -87,17 +97,15 @@ class ParametricSolver {
 
 ParametricSolver::ParametricSolver(const Problem& problem, const std::vector<Ticks>& targets,
                                    const ProgressObserver& observer)
-    : problem_(problem), arcs_(problem.arcs()), observer_(observer), targets_(targets) {
-  half_begin_.assign(problem.events() + 1, 0);
-  for (const Arc& arc : arcs_) ++half_begin_[arc.tail + 1], ++half_begin_[arc.head + 1];
-  std::partial_sum(half_begin_.begin(), half_begin_.end(), half_begin_.begin());
-  halves_.resize(2 * arcs_.size());
-  std::vector<std::uint32_t> next = half_begin_;
-  for (std::uint32_t a = 0; a < arcs_.size(); ++a) {
-    halves_[next[arcs_[a].tail]++] = HalfArc(a, false);
-    halves_[next[arcs_[a].head]++] = HalfArc(a, true);
-  }
-  pending_.resize(targets.size());
+    : problem_(problem),
+      arcs_(problem.arcs()),
+      observer_(observer),
+      graph_(problem),
+      trees_(graph_, problem.source(), problem.sink()),
+      room_(graph_.half_arcs(), 0),
+      due_(graph_.half_arcs(), kNever),
+      targets_(targets),
+      pending_(targets.size()) {
   std::iota(pending_.begin(), pending_.end(), std::size_t{0});
   std::stable_sort(pending_.begin(), pending_.end(),
                    [&](std::size_t a, std::size_t b) { return targets[a] < targets[b]; });
@@ -107,15 +115,7 @@ ParametricSolver::ParametricSolver(const Problem& problem, const std::vector<Tic
 ParametricResult ParametricSolver::run() {
   start_at_the_cheapest();
   record_breakpoint();
-  restart_search();
-  while (true) {
-    if (search_reaches_sink()) {
-      if (!augment()) break;
-      restart_search();
-    } else {
-      move_cut();
-    }
-  }
+  while (close_cut()) move_cut();
   record_breakpoint();
   answer_targets_down_to(std::numeric_limits<Ticks>::min());
   std::reverse(result_.breakpoints.begin(), result_.breakpoints.end());
@@ -123,184 +123,224 @@ ParametricResult ParametricSolver::run() {
 }
 
 void ParametricSolver::start_at_the_cheapest() {
-  pi_.assign(problem_.events(), 0);
-  found_.resize(problem_.events());
-  found_by_.resize(problem_.events());
-  std::vector<Ticks> fastest(problem_.events(), 0);
-  for (const std::uint32_t event : problem_.event_order()) {
-    for (std::uint32_t h = half_begin_[event]; h < half_begin_[event + 1]; ++h) {
-      if (halves_[h].backward()) continue;
-      const std::uint32_t a = halves_[h].arc();
-      const std::uint32_t head = arcs_[a].head;
-      const bool runs = problem_.is_instruction(a);
-      const Ticks lag = arcs_[a].lag;
-      pi_[head] = std::max(pi_[head], pi_[event] + (runs ? problem_.curve(a).times.back() : lag));
-      fastest[head] =
-          std::max(fastest[head], fastest[event] + (runs ? problem_.curve(a).times.front() : lag));
-    }
-  }
+  pi_ = earliest_times([](const LinearCurve& curve) { return curve.times.back(); });
   slowest_ = time();
-  floor_ = fastest[problem_.sink()];
-  flow_.assign(arcs_.size(), 0);
+  floor_ = earliest_times([](const LinearCurve& curve) { return curve.times.front(); })[problem_.sink()];
   vertex_.resize(problem_.instructions());
   for (std::uint32_t i = 0; i < problem_.instructions(); ++i) {
     vertex_[i] = static_cast<std::uint32_t>(problem_.curve(i).last());
   }
+  // The tree of the longest paths from the source; every event but the source ends a tight arc.
+  for (std::uint32_t a = 0; a < arcs_.size(); ++a) {
+    const HalfArc forward(a, false);
+    room_[forward.index()] = room_without_flow(a);
+    if (arcs_[a].head == problem_.sink()) {
+      fresh_.push_back(forward);
+    } else if (open(forward)) {
+      trees_.hang(arcs_[a].head, forward.twin());
+    }
+  }
+}
+
+template <typename Duration>
+std::vector<Ticks> ParametricSolver::earliest_times(const Duration& duration) const {
+  std::vector<Ticks> times(problem_.events(), 0);
+  for (const Event event : problem_.event_order()) {
+    for (const auto& [head, half] : graph_.links(event)) {
+      if (half.backward()) continue;
+      const std::uint32_t a = half.arc();
+      const Ticks least = problem_.is_instruction(a) ? duration(problem_.curve(a)) : arcs_[a].lag;
+      times[head] = std::max(times[head], times[event] + least);
+    }
+  }
+  return times;
+}
+
+Microwatts ParametricSolver::room_without_flow(std::uint32_t arc) {
+  if (!problem_.is_instruction(arc)) return length(arc) == arcs_[arc].lag ? kUnlimited : 0;
+  const LinearCurve& curve = problem_.curve(arc);
+  if (length(arc) > curve.times.back()) return 0;
+  return curve.last() == 0 ? kUnlimited : curve.slope(curve.last());
+}
+
+Microwatts ParametricSolver::flow(std::uint32_t arc) const {
+  const Microwatts above_least = room_[HalfArc(arc, true).index()];
+  if (!problem_.is_instruction(arc)) return above_least;
+  return above_least + problem_.curve(arc).slope(vertex_[arc] + 1);
 }
 
 void ParametricSolver::answer_targets_down_to(Ticks limit) {
   while (!pending_.empty() && targets_[pending_.back()] > limit) {
     Optimum& optimum = result_.optima[pending_.back()];
-    optimum.flow = flow_;
+    optimum.flow.resize(arcs_.size());
+    for (std::uint32_t a = 0; a < arcs_.size(); ++a) optimum.flow[a] = flow(a);
     optimum.event_times.resize(problem_.events());
     const bool is_last = limit == std::numeric_limits<Ticks>::min();
     const Ticks back = is_last ? 0 : std::max<Ticks>(0, time() - targets_[pending_.back()]);
-    for (std::uint32_t event = 0; event < problem_.events(); ++event) {
-      optimum.event_times[event] = event_time(event) - (found(event) ? 0 : back);
+    for (Event event = 0; event < problem_.events(); ++event) {
+      optimum.event_times[event] = event_time(event) - (trees_.with_source(event) ? 0 : back);
     }
     pending_.pop_back();
   }
 }
 
-void ParametricSolver::follow_window(std::uint32_t instruction) {
-  const LinearCurve& curve = problem_.curve(instruction);
-  const Ticks window = length(instruction);
-  std::uint32_t& j = vertex_[instruction];
-  while (j > 0 && curve.times[j] > window) --j;
-  while (j < curve.last() && curve.times[j + 1] <= window) ++j;
-}
-
-Microwatts ParametricSolver::room_up(std::uint32_t arc) const {
-  const Ticks y = length(arc);
-  if (!problem_.is_instruction(arc)) return y == arcs_[arc].lag ? kUnlimited : 0;
-  const LinearCurve& curve = problem_.curve(arc);
-  const std::uint32_t j = vertex_[arc];
-  if (curve.times[j] != y) return 0;
-  return j == 0 ? kUnlimited : curve.slope(j) - flow_[arc];
-}
-
-Microwatts ParametricSolver::room_down(std::uint32_t arc) const {
-  const Ticks y = length(arc);
-  if (!problem_.is_instruction(arc)) return y == arcs_[arc].lag ? flow_[arc] : 0;
-  const LinearCurve& curve = problem_.curve(arc);
-  const std::uint32_t j = vertex_[arc];
-  return curve.times[j] == y ? flow_[arc] - curve.slope(j + 1) : 0;
-}
-
-Microwatts ParametricSolver::room(HalfArc half) const {
-  return half.backward() ? room_down(half.arc()) : room_up(half.arc());
-}
-
-void ParametricSolver::restart_search() {
-  if (lag_ != 0) {
-    for (std::uint32_t event = 0; event < problem_.events(); ++event) pi_[event] = event_time(event);
-    lag_ = 0;
-  }
-  std::fill(found_.begin(), found_.end(), 0);
-  queue_.clear();
-  queue_next_ = 0;
-  crossing_.clear();
-  found_[problem_.source()] = 1;
-  queue_.push_back(problem_.source());
-}
-
-void ParametricSolver::find(std::uint32_t event, HalfArc from) {
-  pi_[event] = event_time(event);
-  found_[event] = 1;
-  found_by_[event] = from;
-  queue_.push_back(event);
-}
-
-bool ParametricSolver::search_reaches_sink() {
-  while (queue_next_ < queue_.size()) {
-    if (found(problem_.sink())) return true;
-    const std::uint32_t event = queue_[queue_next_++];
-    for (std::uint32_t h = half_begin_[event]; h < half_begin_[event + 1]; ++h) {
-      const HalfArc half = halves_[h];
-      const std::uint32_t other = half.backward() ? arcs_[half.arc()].tail : arcs_[half.arc()].head;
-      if (found(other)) continue;
-      if (room(half) > 0) {
-        find(other, half);
-      } else {
-        crossing_.push_back(half);
-      }
+bool ParametricSolver::close_cut() {
+  for (std::size_t k = 0; k < fresh_.size(); ++k) {  // a transfer appends to it
+    const HalfArc half = fresh_[k];
+    if (!open(half) || !crosses(half)) continue;
+    if (const auto last = first_full(graph_.end(half))) {
+      transfer(*last, half.twin());
+      continue;
     }
+    const Microwatts power = bottleneck(half);
+    if (power > kUnlimited / 2) return false;
+    augment(half, power);
   }
-  return found(problem_.sink());
-}
-
-bool ParametricSolver::augment() {
-  Microwatts bottleneck = kUnlimited;
-  const auto walk_back = [&](auto visit) {
-    for (std::uint32_t event = problem_.sink(); event != problem_.source();) {
-      const HalfArc half = found_by_[event];
-      visit(half);
-      event = half.backward() ? arcs_[half.arc()].head : arcs_[half.arc()].tail;
-    }
-  };
-  walk_back([&](HalfArc half) { bottleneck = std::min(bottleneck, room(half)); });
-  if (bottleneck >= kUnlimited) return false;
-  assert(bottleneck > 0);
-  walk_back([&](HalfArc half) { flow_[half.arc()] += half.backward() ? -bottleneck : bottleneck; });
-  // The slope of the frontier changes only where it was at a standstill since the last corner.
-  if (result_.breakpoints.back().time != time()) record_breakpoint();
-  price_ += bottleneck;
-  ++result_.stats.augmentations;
   return true;
 }
 
-void ParametricSolver::prune_crossing() {
-  std::erase_if(crossing_, [&](HalfArc half) {
-    const Arc& arc = arcs_[half.arc()];
-    return found(arc.tail) && found(arc.head);
-  });
+std::optional<Event> ParametricSolver::first_full(Event event) const {
+  for (; event != problem_.sink(); event = trees_.parent(event)) {
+    if (!open(trees_.to_parent(event))) return event;
+  }
+  return std::nullopt;
 }
 
-Ticks ParametricSolver::largest_step() const {
-  Ticks step = std::numeric_limits<Ticks>::max();
-  for (const HalfArc half : crossing_) {
-    const std::uint32_t a = half.arc();
-    const Ticks y = length(a);
-    if (!problem_.is_instruction(a)) {
-      if (!half.backward()) step = std::min(step, y - arcs_[a].lag);
-      continue;
-    }
-    const LinearCurve& curve = problem_.curve(a);
-    const std::uint32_t j = vertex_[a];
-    if (!half.backward()) {  // shrinks
-      const Ticks below = y > curve.times[j] ? curve.times[j] : curve.times[j - 1];
-      step = std::min(step, y - below);
-    } else if (j < curve.last()) {  // grows
-      step = std::min(step, curve.times[j + 1] - y);
+Microwatts ParametricSolver::bottleneck(HalfArc half) const {
+  Microwatts least = room_[half.index()];
+  for (Event event = graph_.begin(half); event != problem_.source(); event = trees_.parent(event)) {
+    least = std::min(least, room_[trees_.to_parent(event).twin().index()]);
+  }
+  for (Event event = graph_.end(half); event != problem_.sink(); event = trees_.parent(event)) {
+    least = std::min(least, room_[trees_.to_parent(event).index()]);
+  }
+  return least;
+}
+
+void ParametricSolver::augment(HalfArc half, Microwatts power) {
+  assert(power > 0);
+  // The slope of the frontier changes only where it was at a standstill since the last corner.
+  if (result_.breakpoints.back().time != time()) record_breakpoint();
+  price_ += power;
+  ++result_.stats.augmentations;
+
+  std::optional<Event> nearest_to_source;
+  for (Event event = graph_.begin(half); event != problem_.source(); event = trees_.parent(event)) {
+    const HalfArc into = trees_.to_parent(event).twin();
+    push(into, power);
+    if (!open(into)) nearest_to_source = event;
+  }
+  push(half, power);
+  for (Event event = graph_.end(half); event != problem_.sink(); event = trees_.parent(event)) {
+    push(trees_.to_parent(event), power);
+  }
+  if (nearest_to_source) {
+    transfer(*nearest_to_source, half);
+  } else if (open(half)) {
+    transfer(*first_full(graph_.end(half)), half.twin());
+  }
+}
+
+void ParametricSolver::push(HalfArc half, Microwatts power) {
+  room_[half.index()] -= power;
+  room_[half.twin().index()] += power;
+}
+
+void ParametricSolver::transfer(Event root, HalfArc to_parent) {
+  const auto relabelled = trees_.transfer(root, to_parent);
+  for (const Event event : relabelled) {
+    const std::uint8_t label = trees_.label(event);
+    pi_[event] += shift_[1 - label] - shift_[label];
+    for (const auto& [other, half] : graph_.links(event)) {
+      if (trees_.label(other) == label) continue;
+      fresh_.push_back(trees_.with_source(event) ? half : half.twin());
     }
   }
-  return step;
 }
 
 void ParametricSolver::move_cut() {
-  prune_crossing();
-  const Ticks step = largest_step();
+  for (const HalfArc half : fresh_) {
+    if (crosses(half)) schedule(half);
+  }
+  fresh_.clear();
+  const Ticks step = earliest_arrival() - moved_;
   assert(step > 0 && step <= time() && "the sink lies beyond the cut, at a positive distance");
   answer_targets_down_to(time() - step);
-  lag_ += step;
+  moved_ += step;
+  shift_[trees_.label(problem_.sink())] -= step;
   cost_ += static_cast<Cost>(price_) * step;
   ++result_.stats.moves;
-  for (const HalfArc half : crossing_) {
-    if (problem_.is_instruction(half.arc())) follow_window(half.arc());
+  arrive_all_due();
+  report_progress();
+}
+
+void ParametricSolver::schedule(HalfArc half) {
+  const std::uint32_t a = half.arc();
+  const Ticks y = length(a);
+  // From now on the arc is between two vertices, or not tight.
+  room_[half.index()] = room_[half.twin().index()] = 0;
+  if (!problem_.is_instruction(a)) {
+    if (!half.backward()) set_due(half, moved_ + y - arcs_[a].lag);
+    return;
   }
-  // I4: what was found stays found; only arcs over the cut can have opened.
-  for (const HalfArc half : crossing_) {
-    const std::uint32_t other = half.backward() ? arcs_[half.arc()].tail : arcs_[half.arc()].head;
-    if (!found(other) && room(half) > 0) find(other, half);
+  const LinearCurve& curve = problem_.curve(a);
+  std::uint32_t& j = vertex_[a];
+  if (half.backward()) {
+    if (j < curve.last()) set_due(half, moved_ + curve.times[j + 1] - y);
+  } else {
+    if (y == curve.times[j]) --j;
+    set_due(half, moved_ + y - curve.times[j]);
   }
-  if (observer_ && slowest_ > floor_ && result_.stats.moves % 64 == 0) {
-    observer_(static_cast<double>(slowest_ - time()) / static_cast<double>(slowest_ - floor_));
+}
+
+void ParametricSolver::set_due(HalfArc half, Ticks moved) {
+  Ticks& due = due_[half.index()];
+  if (due == kNever) cut_.push_back(half);
+  due = moved;
+}
+
+Ticks ParametricSolver::earliest_arrival() {
+  Ticks earliest = std::numeric_limits<Ticks>::max();
+  std::erase_if(cut_, [&](HalfArc half) {
+    Ticks& due = due_[half.index()];
+    if (!crosses(half)) due = kNever;
+    if (due == kNever) return true;
+    earliest = std::min(earliest, due);
+    return false;
+  });
+  return earliest;
+}
+
+void ParametricSolver::arrive_all_due() {
+  std::erase_if(cut_, [&](HalfArc half) {
+    Ticks& due = due_[half.index()];
+    if (due != moved_) return false;
+    due = kNever;
+    arrive(half);
+    return true;
+  });
+}
+
+void ParametricSolver::arrive(HalfArc half) {
+  fresh_.push_back(half);
+  if (!problem_.is_instruction(half.arc())) {
+    room_[half.index()] = kUnlimited;
+    return;
   }
+  const LinearCurve& curve = problem_.curve(half.arc());
+  std::uint32_t& j = vertex_[half.arc()];
+  if (half.backward()) ++j;
+  room_[half.index()] = j == 0 ? kUnlimited : curve.slope(j) - curve.slope(j + 1);
 }
 
 void ParametricSolver::record_breakpoint() {
   if (!result_.breakpoints.empty() && result_.breakpoints.back().time == time()) return;
   result_.breakpoints.push_back({time(), cost_});
+}
+
+void ParametricSolver::report_progress() const {
+  if (!observer_ || slowest_ <= floor_ || result_.stats.moves % 64 != 0) return;
+  observer_(static_cast<double>(slowest_ - time()) / static_cast<double>(slowest_ - floor_));
 }
 
 }  // namespace
