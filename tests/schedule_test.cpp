@@ -8,7 +8,9 @@
 #include "slackline/pipeline/event_times.h"
 #include "slackline/profile/profile_io.h"
 #include "slackline/schedule/clock_search.h"
+#include "slackline/schedule/plan_times.h"
 #include "slackline/schedule/planner.h"
+#include "slackline/schedule/straggler.h"
 #include "slackline/schedule/verification.h"
 
 namespace slackline {
@@ -91,7 +93,7 @@ TEST_CASE("planner: what it makes verifies; plans get slower and cheaper, and ne
     const Planning planning = make_plans(workload, options);
     const Schedule& schedule = planning.schedule;
     REQUIRE_FALSE(schedule.plans.empty());
-    CHECK(schedule.plans.size() <= static_cast<std::size_t>(std::max(options.plans, 4)));
+    CHECK(schedule.plans.size() <= static_cast<std::size_t>(std::max(*options.plans, 4)));
     CHECK(fault_of(schedule, workload.profile()) == "");
     for (std::size_t k = 0; k < schedule.plans.size(); ++k) {
       const Plan& plan = schedule.plans[k];
@@ -150,6 +152,122 @@ TEST_CASE("planner: an infeasible deadline has no answer, and the time it names 
   CHECK_NOTHROW(make_plans(workload, options));
 }
 
+/// The most that running the slowest plan not above a time costs over the bound there, on a grid up to T_max.
+double worst_loss(const Schedule& schedule, const Frontier& frontier) {
+  double worst = 0;
+  for (std::size_t k = 0; k < schedule.plans.size(); ++k) {
+    const Plan& plan = schedule.plans[k];
+    const bool is_last = k + 1 == schedule.plans.size();
+    const Seconds end = is_last ? plan.time : schedule.plans[k + 1].time;
+    for (int i = 0; i <= 20; ++i) {
+      const Seconds until = plan.time + (end - plan.time) * (i / 20.0);
+      const Joules energy = plan.energy + schedule.blocking_power() * (until - plan.time);
+      worst = std::max(worst, energy / frontier.energy(to_ticks(until)) - 1);
+    }
+  }
+  return worst;
+}
+
+TEST_CASE("planner: between two plans at most 1.3 % is lost with 32, and 0.1 % and the gap with auto",
+          "[schedule]") {
+  const Workload workload = gpt3(12);
+  const Planning few = make_plans(workload, {});
+  CHECK(few.schedule.plans.size() <= 32);
+  CHECK(few.schedule.plans.size() >= 30);
+  CHECK(worst_loss(few.schedule, few.frontier) <= 0.013);
+  PlanOptions options;
+  options.plans = std::nullopt;
+  const Planning many = make_plans(workload, options);
+  CHECK(many.schedule.plans.size() >= 150);
+  CHECK(many.schedule.plans.size() <= 400);
+  double gap = 0;
+  for (const Plan& plan : many.schedule.plans) gap = std::max(gap, plan.gap_percent() / 100);
+  CHECK(worst_loss(many.schedule, many.frontier) <= kAutomaticLoss + gap + 1e-4);
+}
+
+TEST_CASE("plan_times: never more than asked, with the least loss, or never more loss than allowed",
+          "[schedule]") {
+  Dice dice(61);
+  for (int round = 0; round < 40; ++round) {
+    CAPTURE(round);
+    const Workload workload = random_workload(dice, 4, 8, 10);
+    const Frontier frontier = workload.frontier(solve_parametric(workload.problem()).breakpoints);
+    const auto largest_loss = [&](const std::vector<Ticks>& times) {
+      double loss = 0;
+      for (std::size_t k = 1; k < times.size(); ++k) {
+        loss = std::max(loss, frontier.holding_loss(times[k - 1], times[k]));
+      }
+      return loss;
+    };
+    const Ticks kept = frontier.fastest() + (frontier.slowest() - frontier.fastest()) / 3;
+    const auto count = static_cast<std::size_t>(dice.number(2, 40));
+    const std::vector<Ticks> times = spread_times(frontier, {kept}, count);
+    CHECK(times.size() <= std::max<std::size_t>(count, 3));
+    CHECK(times.front() == frontier.fastest());
+    CHECK(times.back() == frontier.slowest());
+    CHECK(std::is_sorted(times.begin(), times.end()));
+    CHECK(std::find(times.begin(), times.end(), kept) != times.end());
+    // With a loss a little smaller, more times would be needed.
+    if (times.size() >= 4) CHECK(times_within(frontier, {kept}, largest_loss(times) * 0.98).size() > count);
+    const double allowed = dice.between(0.001, 0.05);
+    CHECK(largest_loss(times_within(frontier, {}, allowed)) <= allowed * (1 + 1e-6));
+  }
+}
+
+TEST_CASE("planner: a power cap chooses the fastest plan below it, or names the least power", "[schedule]") {
+  const Workload workload = gpt3(12);
+  const Schedule free = make_plans(workload, {}).schedule;
+  const Watts fastest = free.plans.front().energy / free.plans.front().time;
+  const Watts slowest = free.plans.back().energy / free.plans.back().time;
+  for (const double part : {0.0, 0.3, 0.7, 0.99}) {
+    PlanOptions options;
+    options.power_cap = slowest + (fastest - slowest) * part;
+    const Planning planning = make_plans(workload, options);
+    const Plan& chosen = planning.schedule.plans[planning.schedule.chosen];
+    CHECK(chosen.energy / chosen.time <= *options.power_cap * (1 + 1e-12));
+    // No clocks could be faster by more than the gap costs.
+    const Ticks possible = planning.frontier.fastest_within(*options.power_cap).value();
+    CHECK(chosen.time <= to_seconds(possible) * 1.01);
+  }
+  PlanOptions options;
+  options.power_cap = slowest * 0.9;
+  try {
+    (void)make_plans(workload, options);
+    CHECK(false);
+  } catch (const NoAnswer& answer) {
+    const std::string text = answer.what();
+    const std::string before = "the least is ";
+    REQUIRE(text.find(before) != std::string::npos);
+    options.power_cap = Watts(std::stod(text.substr(text.find(before) + before.size())));
+    CHECK_NOTHROW(make_plans(workload, options));
+  }
+}
+
+TEST_CASE("planner: least energy is chosen however slow", "[schedule]") {
+  PlanOptions options;
+  options.least_energy = true;
+  const Schedule schedule = make_plans(gpt3(12), options).schedule;
+  for (const Plan& plan : schedule.plans) CHECK(schedule.plans[schedule.chosen].energy <= plan.energy);
+  CHECK(schedule.plans[schedule.chosen].time > schedule.all_max_time * 1.1);
+}
+
+TEST_CASE("straggler: the others run the slowest plan that is not above it", "[schedule]") {
+  const Schedule schedule = make_plans(gpt3(12), {}).schedule;
+  for (const double factor : {1.0, 1.05, 1.2, 1.5, 3.0}) {
+    const Seconds until = schedule.all_max_time * factor;
+    const StragglerAnswer answer = answer_straggler(schedule, until);
+    const Plan& plan = schedule.plans[answer.plan];
+    CHECK(plan.time <= until);
+    if (answer.plan + 1 < schedule.plans.size()) CHECK(schedule.plans[answer.plan + 1].time > until);
+    // E(T, T') = E(T) + (T' - T) * blocking power of all GPUs.
+    CHECK(std::abs((answer.energy - plan.energy).value() - 8 * 83.64 * (until - plan.time).value()) < 1e-6);
+    CHECK(answer.energy <= answer.chosen_energy);
+    CHECK(answer.energy < answer.all_max_energy);
+  }
+  CHECK(answer_straggler(schedule, schedule.all_max_time * 10).plan == schedule.plans.size() - 1);
+  CHECK_THROWS_AS(answer_straggler(schedule, schedule.fastest_time / 2), NoAnswer);
+}
+
 TEST_CASE("planner: a single plan is the chosen one", "[schedule]") {
   PlanOptions options;
   options.plans = 1;
@@ -158,7 +276,7 @@ TEST_CASE("planner: a single plan is the chosen one", "[schedule]") {
   CHECK(schedule.chosen == 0);
 }
 
-TEST_CASE("planner: GPT-3, 12 microbatches, is within 0.35 % of what is possible in all-max time",
+TEST_CASE("planner: GPT-3, 12 microbatches, is within 0.2 % of what is possible in all-max time",
           "[schedule]") {
   const Workload workload = gpt3(12);
   PlanOptions options;
@@ -167,8 +285,8 @@ TEST_CASE("planner: GPT-3, 12 microbatches, is within 0.35 % of what is possible
   const Plan& chosen = schedule.plans[schedule.chosen];
   CHECK(chosen.time <= schedule.all_max_time);
   CHECK(chosen.gap_percent() >= 0);
-  CHECK(chosen.gap_percent() <= 0.35);
-  CHECK(schedule.saving_percent(chosen) > 15.7);
+  CHECK(chosen.gap_percent() <= 0.2);
+  CHECK(schedule.saving_percent(chosen) > 15.9);
   CHECK(fault_of(schedule, workload.profile()) == "");
 }
 

@@ -53,15 +53,15 @@ std::vector<Ticks> times_within(const Frontier& frontier, const std::vector<Tick
 }
 
 std::vector<Ticks> spread_times(const Frontier& frontier, const std::vector<Ticks>& kept, std::size_t count) {
-  const std::size_t least = corners(frontier, kept).size();
+  const std::size_t most = std::max(count, corners(frontier, kept).size());
   double too_small = 0;
   double enough = frontier.holding_loss(frontier.fastest(), frontier.slowest());
   std::vector<Ticks> best = times_within(frontier, kept, enough);
-  constexpr int kHalvings = 40;
-  for (int i = 0; i < kHalvings && best.size() < std::max(count, least); ++i) {
+  constexpr int kHalvings = 30;
+  for (int i = 0; i < kHalvings; ++i) {
     const double loss = (too_small + enough) / 2;
     std::vector<Ticks> times = times_within(frontier, kept, loss);
-    if (times.size() <= std::max(count, least)) {
+    if (times.size() <= most) {
       enough = loss;
       best = std::move(times);
     } else {
