@@ -8,6 +8,18 @@
 namespace slackline {
 namespace {
 
+/// Where the plan lies on the frontier, if anywhere special.
+std::string mark_of(const Schedule& schedule, std::size_t k) {
+  std::string mark = k == schedule.chosen ? " *" : "";
+  const auto nearest = [&](Seconds time) {  // the slowest that is not above it
+    return schedule.plans[k].time <= time &&
+           (k + 1 == schedule.plans.size() || schedule.plans[k + 1].time > time);
+  };
+  if (nearest(schedule.least_energy_time)) mark += " T_E";
+  if (nearest(schedule.cheapest_time)) mark += " T_max";
+  return mark;
+}
+
 std::string signed_text(double number, int decimals) {
   return (number >= 0 ? "+" : "") + fixed_text(number, decimals);
 }
@@ -34,14 +46,28 @@ std::string plans_text(const Schedule& schedule) {
   Table table({"plan", "time (s)", "energy (J)", "saved (%)", "slower (%)", "gap to bound (%)"});
   for (std::size_t k = 0; k < schedule.plans.size(); ++k) {
     const Plan& plan = schedule.plans[k];
-    table.add_row({std::to_string(k) + (k == schedule.chosen ? " *" : ""), fixed_text(plan.time.value(), 3),
+    table.add_row({std::to_string(k) + mark_of(schedule, k), fixed_text(plan.time.value(), 3),
                    fixed_text(plan.energy.value(), 1), fixed_text(schedule.saving_percent(plan), 2),
                    signed_text(schedule.slowdown_percent(plan), 2), fixed_text(plan.gap_percent(), 3)});
   }
   return table.text();
 }
 
-std::string schedule_json(const Schedule& schedule) {
+std::string straggler_text(const Schedule& schedule, const StragglerAnswer& answer) {
+  Table table({"until " + fixed_text(answer.until.value(), 3) + " s", "time (s)", "energy (J)", "saved (%)"});
+  const auto saved = [&](Joules energy) { return fixed_text((1 - energy / answer.all_max_energy) * 100, 2); };
+  const auto row = [&](const std::string& name, Seconds time, Joules energy) {
+    table.add_row({name, fixed_text(time.value(), 3), fixed_text(energy.value(), 1), saved(energy)});
+  };
+  row("all-max, then wait", schedule.all_max_time, answer.all_max_energy);
+  row("plan " + std::to_string(schedule.chosen) + ", then wait", schedule.plans[schedule.chosen].time,
+      answer.chosen_energy);
+  row("plan " + std::to_string(answer.plan), schedule.plans[answer.plan].time, answer.energy);
+  return "\nwhile a straggler takes longer, every other pipeline should run plan " +
+         std::to_string(answer.plan) + ":\n" + table.text();
+}
+
+std::string schedule_json(const Schedule& schedule, const std::optional<StragglerAnswer>& straggler) {
   using Json = nlohmann::ordered_json;
   Json json{{"model", schedule.model},
             {"gpu", schedule.gpu},
@@ -61,6 +87,14 @@ std::string schedule_json(const Schedule& schedule) {
                              {"gap_percent", plan.gap_percent()},
                              {"saved_percent", schedule.saving_percent(plan)},
                              {"slowdown_percent", schedule.slowdown_percent(plan)}});
+  }
+  if (straggler) {
+    json["straggler"] = {{"until_s", straggler->until.value()},
+                         {"plan", straggler->plan},
+                         {"energy_j", straggler->energy.value()},
+                         {"chosen_energy_j", straggler->chosen_energy.value()},
+                         {"all_max_energy_j", straggler->all_max_energy.value()},
+                         {"saved_percent", straggler->saving_percent()}};
   }
   return json.dump(2) + "\n";
 }
