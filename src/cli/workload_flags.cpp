@@ -1,9 +1,12 @@
 #include "workload_flags.h"
 
 #include <cmath>
+#include <cstdio>
 #include <utility>
 
 #include "slackline/base/error.h"
+#include "slackline/base/number_text.h"
+#include "slackline/curve/smoothing.h"
 #include "slackline/pipeline/order_csv.h"
 #include "slackline/profile/derive.h"
 #include "slackline/profile/profile_io.h"
@@ -33,6 +36,13 @@ Profile load_profile(const WorkloadFlags& flags) {
       stage.blocking_power = Watts(checked("--blocking-power", *flags.blocking_power, 0));
     }
     if (flags.transfer_ms) stage.transfer = Seconds(checked("--transfer-ms", *flags.transfer_ms, 0) / 1e3);
+  }
+  if (flags.smooth == "convex") {
+    const SmoothingResidual residual = smooth_convex(profile);
+    std::fprintf(
+        stderr,
+        "slackline: smoothed: the measurements lie %s %% (time) and %s %% (energy) from their curves\n",
+        fixed_text(residual.time * 100, 2).c_str(), fixed_text(residual.energy * 100, 2).c_str());
   }
   for (const std::string& request : flags.derive) derive_kinds(profile, request);
   return profile;
@@ -87,6 +97,13 @@ void add_workload_flags(CLI::App& command, WorkloadFlags& flags) {
       "--transfer-ms", flags.transfer_ms,
       "From the end of an instruction until its result is on the next rank (default: the profile's, "
       "else 0)");
+  command
+      .add_option(
+          "--smooth", flags.smooth,
+          "none: plan on the measurements themselves; convex: on smooth curves near them. With 1 % of "
+          "noise, convex halves what noise costs (bench/README.md)")
+      ->check(CLI::IsMember({"none", "convex"}))
+      ->capture_default_str();
   command.add_option("--derive", flags.derive,
                      "Estimate kinds that were not measured: split-backward=SHARE (of the input's gradient), "
                      "backward, recompute");

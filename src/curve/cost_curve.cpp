@@ -34,8 +34,10 @@ std::vector<CurveOption> effective_options(const std::vector<Measurement>& measu
   std::vector<CurveOption> options;
   options.reserve(measurements.size());
   for (const Measurement& m : measurements) {
-    options.push_back(
-        {{m.clock, m.config}, to_ticks(m.time), m.energy * gpus, (m.energy - blocking_power * m.time) * gpus});
+    options.push_back({{m.clock, m.config},
+                       to_ticks(m.time),
+                       m.energy * gpus,
+                       (m.energy - blocking_power * m.time) * gpus});
   }
   return options;
 }

@@ -6,7 +6,7 @@
 
 #include "slackline/base/error.h"
 #include "slackline/base/number_text.h"
-#include "slackline/profile/derive.h"
+#include "slackline/schedule/preparation.h"
 
 namespace slackline {
 namespace {
@@ -32,7 +32,7 @@ Profile as_planned(const Schedule& schedule, Profile profile) {
     profile.stages[s].blocking_power = schedule.stages[s].blocking_power;
     profile.stages[s].transfer = schedule.stages[s].transfer;
   }
-  for (const std::string& request : schedule.derived) derive_kinds(profile, request);
+  for (const std::string& request : schedule.derived) prepare(profile, request);
   return profile;
 }
 

@@ -45,7 +45,7 @@ struct Profile {
   std::vector<StageProfile> stages;
   /// The labels that options carry, in the order in which they first occur.
   std::vector<std::string> configs{};
-  /// What derive_kinds has added; not part of a file.
+  /// What was made of the measurements (derive_kinds, smooth_convex), in turn; not part of a file.
   std::vector<std::string> derived{};
 
   bool operator==(const Profile&) const = default;

@@ -43,7 +43,7 @@ struct Schedule {
   std::vector<ScheduleStage> stages;
   /// Labels that clocks carry, as in Profile.
   std::vector<std::string> configs{};
-  /// What was derived for it from the profile: see derive_kinds.
+  /// What was made of the profile's measurements first: see prepare.
   std::vector<std::string> derived{};
 
   Seconds all_max_time;
