@@ -284,7 +284,7 @@ TEST_CASE("cli: help and version are no errors, and go to standard output", "[cl
     CHECK(result.out.find("lackline") != std::string::npos);
     CHECK(result.err == "");
   }
-  for (const char* command : {"plan", "verify", "inspect", "order"}) {
+  for (const char* command : {"plan", "verify", "inspect", "order", "compare"}) {
     const ChildResult result = run({command, "--help"});
     CHECK(result.status == 0);
     CHECK(result.out.find("Example: slackline " + std::string(command)) != std::string::npos);
@@ -379,6 +379,24 @@ TEST_CASE("cli: the files of a plan agree with what inspect shows", "[cli]") {
   CHECK(clocks.status == 0);
   CHECK(clocks.out.rfind("stage,seq,instruction,microbatch,clock_mhz\n0,0,forward,0,1400\n", 0) == 0);
   CHECK(std::count(clocks.out.begin(), clocks.out.end(), '\n') == 13);
+}
+
+TEST_CASE("cli: compare puts every method beside all-max", "[cli]") {
+  const ChildResult result =
+      run({"compare", "../../profiles/gpt3-175b-a100-sxm.csv", "--blocking-power", "83.64", "--microbatches",
+           "12", "--with", "perseus", "--slowdown", "5", "--json"});
+  CHECK(result.status == 0);
+  for (const char* method :
+       {"\"all-max\"", "one clock for all (Zeus)", "one clock a stage (Zeus, balanced)", "EnvPipe",
+        "Perseus, as it reports", "Perseus, its clocks", "Slackline", "bound at its time"}) {
+    CAPTURE(method);
+    CHECK(result.out.find(method) != std::string::npos);
+  }
+  const ChildResult gpipe = run({"compare", "toy-profile.yaml", "--order", "gpipe", "--microbatches", "4"});
+  CHECK(gpipe.status == 0);
+  CHECK(gpipe.out.find("EnvPipe") == std::string::npos);
+  CHECK(gpipe.out.find("Slackline") != std::string::npos);
+  CHECK(run({"compare", "toy-profile.yaml", "--microbatches", "4", "--with", "magic"}).status == 2);
 }
 
 TEST_CASE("cli: order shows who runs what when", "[cli]") {

@@ -27,6 +27,7 @@ void add_plan(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_order(CLI::App& app, Action& action);
+void add_compare(CLI::App& app, Action& action);
 void add_apply(CLI::App& app, Action& action);
 void add_profile(CLI::App& app, Action& action);
 void add_restore(CLI::App& app, Action& action);

@@ -22,6 +22,7 @@ int run(int argc, char** argv) {
   add_verify(app, action);
   add_inspect(app, action);
   add_order(app, action);
+  add_compare(app, action);
   add_apply(app, action);
   add_restore(app, action);
   const auto is_called = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
