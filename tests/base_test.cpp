@@ -2,6 +2,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <csignal>
@@ -13,6 +15,7 @@
 #include "slackline/base/error.h"
 #include "slackline/base/file.h"
 #include "slackline/base/number_text.h"
+#include "slackline/base/parallel.h"
 #include "slackline/base/ticks.h"
 
 namespace slackline {
@@ -176,6 +179,27 @@ TEST_CASE("file: a device such as /dev/null is written to, not replaced", "[base
   struct stat status {};
   REQUIRE(::stat("/dev/null", &status) == 0);
   CHECK(S_ISCHR(status.st_mode));
+}
+
+TEST_CASE("parallel: every piece is done once, and the last report is of a completed piece", "[base]") {
+  for (const std::size_t count : {0, 1, 2, 7, 1000}) {
+    std::vector<std::atomic<int>> done(count);
+    std::size_t reported = 0;
+    for_each_in_parallel(
+        count, [&](std::size_t i) { ++done[i]; }, [&](std::size_t completed) { reported = completed; });
+    CHECK(std::all_of(done.begin(), done.end(), [](const auto& times) { return times == 1; }));
+    CHECK(reported <= count);
+  }
+}
+
+TEST_CASE("parallel: an exception reaches the caller, and stops the rest", "[base]") {
+  std::atomic<int> begun = 0;
+  const auto work = [&](std::size_t i) {
+    ++begun;
+    if (i == 3) throw std::runtime_error("three");
+  };
+  CHECK_THROWS_WITH(for_each_in_parallel(1'000'000, work), "three");
+  CHECK(begun < 1'000'000);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "slackline/base/error.h"
 #include "slackline/base/number_text.h"
+#include "slackline/base/parallel.h"
 #include "slackline/schedule/clock_search.h"
 #include "slackline/schedule/plan_times.h"
 
@@ -157,16 +158,17 @@ Planning make_plans(const Workload& workload, const PlanOptions& options, const 
   const std::vector<Optimum> starts =
       solve_parametric(problem, targets, between(observer, kFrontierDone, kTargetsDone)).optima;
 
-  std::vector<Candidate> candidates;
-  for (const Optimum& start : starts) {
-    Clocks clocks = search_clocks(workload, problem, start);
-    const Evaluation evaluation = workload.evaluate(clocks);
-    candidates.push_back({std::move(clocks), evaluation});
-    if (observer) {
-      observer(kTargetsDone + (kSearchDone - kTargetsDone) * static_cast<double>(candidates.size()) /
-                                  static_cast<double>(starts.size()));
-    }
-  }
+  std::vector<Candidate> candidates(starts.size());
+  const ProgressObserver search_observer = between(observer, kTargetsDone, kSearchDone);
+  for_each_in_parallel(
+      starts.size(),
+      [&](std::size_t k) {
+        candidates[k].clocks = search_clocks(workload, problem, starts[k]);
+        candidates[k].evaluation = workload.evaluate(candidates[k].clocks);
+      },
+      [&](std::size_t done) {
+        if (search_observer) search_observer(static_cast<double>(done) / static_cast<double>(starts.size()));
+      });
   candidates = without_dominated(workload, std::move(candidates));
 
   std::vector<Ticks> own_times;
