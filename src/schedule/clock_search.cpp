@@ -17,7 +17,7 @@ constexpr std::int64_t kExchangeVisits = 20'000;
 
 /// Where the first start leads to a gap above this part of the bound, others are tried: now and then one lies
 /// in a corner that exchanges do not leave.
-constexpr double kSatisfyingGap = 0.002;
+constexpr double kSatisfyingGap = 0.0025;
 constexpr std::size_t kMostFaster = 3;
 
 /// An option for every instruction, with the event times kept current as options change.

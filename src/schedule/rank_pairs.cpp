@@ -20,7 +20,7 @@ struct Effort {
   /// Sweeps over all pairs are repeated while the gap is above this part of the bound.
   double tolerated_gap;
 };
-constexpr Effort kQuick{32, 0.03, 0.002};
+constexpr Effort kQuick{20, 0.02, 0.0025};
 /// For iterations so short that it takes only milliseconds too.
 constexpr Effort kThorough{64, 0.07, 0};
 constexpr std::size_t kShortIteration = 256;
