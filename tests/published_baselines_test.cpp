@@ -136,6 +136,7 @@ TEST_CASE("Perseus: a unit time that is not positive, or far too small, is an er
   CHECK_THROWS_AS(perseus_frontier(workload, {Seconds(0)}), InputError);
   CHECK_THROWS_AS(perseus_frontier(workload, {Seconds(-1e-3)}), InputError);
   CHECK_THROWS_AS(perseus_frontier(workload, {Seconds(1e-9)}), InputError);
+  CHECK_THROWS_AS(perseus_frontier(workload, {Seconds(1e-7)}), InputError);
 }
 
 TEST_CASE("EnvPipe: time and energy are the published ones, to all digits printed", "[schedule]") {

@@ -23,8 +23,8 @@ struct Ladder {
 
   explicit Ladder(std::vector<Measurement> measurements) {
     std::ranges::sort(measurements, {}, [](const Measurement& m) { return std::tie(m.clock, m.time); });
-    const auto repeated = std::ranges::unique(measurements, {}, &Measurement::clock);
-    measurements.erase(repeated.begin(), repeated.end());
+    const auto same_clock = [](const Measurement& a, const Measurement& b) { return a.clock == b.clock; };
+    measurements.erase(std::unique(measurements.begin(), measurements.end(), same_clock), measurements.end());
     for (const Measurement& m : measurements) rungs.push_back({{m.clock, m.config}, to_ticks(m.time)});
     const auto least = std::ranges::min_element(measurements, {}, &Measurement::energy);
     thriftiest = static_cast<std::size_t>(least - measurements.begin());

@@ -3,17 +3,21 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <string>
 #include <utility>
 
 #include "slackline/base/error.h"
 #include "slackline/curve/exponential_fit.h"
 #include "slackline/frontier/phillips_dessouky.h"
+#include "slackline/pipeline/event_times.h"
 #include "slackline/pipeline/order_kinds.h"
 
 namespace slackline {
 namespace {
 
 constexpr std::int64_t kMostSteps = 1'000'000;
+/// Clocks kept over all points; 1.6 GB.
+constexpr double kMostClocks = 200e6;
 
 /// An option as Perseus sees it: time in whole steps, rounded down.
 struct Candidate {
@@ -98,6 +102,7 @@ LinearCurve linear_curve(const FittedCurve& fitted, Ticks unit) {
 Dag stepped_dag(const Workload& workload, Ticks unit) {
   const std::vector<StageProfile>& stages = workload.profile().stages;
   std::vector<Ticks> transfer;
+  transfer.reserve(stages.size());
   for (const StageProfile& stage : stages) transfer.push_back(to_ticks(stage.transfer) / unit * unit);
   const Order order = make_order(workload.order(), static_cast<int>(stages.size()));
   return Dag(with_kinds(order, workload.special_kinds()), transfer);
@@ -118,6 +123,7 @@ class FittedCurves {
 
   [[nodiscard]] Problem problem(const Dag& dag) const {
     std::vector<LinearCurve> linear;
+    linear.reserve(curves_.size());
     for (const FittedCurve& curve : curves_) linear.push_back(linear_curve(curve, unit_));
     return {dag, std::move(linear), curve_of_};
   }
@@ -142,6 +148,21 @@ class FittedCurves {
   std::vector<std::uint32_t> curve_of_;
 };
 
+void check_size(const Dag& dag, const Problem& problem, Ticks unit) {
+  std::vector<Ticks> fastest;
+  std::vector<Ticks> slowest;
+  for (std::uint32_t i = 0; i < problem.instructions(); ++i) {
+    fastest.push_back(problem.curve(i).times.front());
+    slowest.push_back(problem.curve(i).times.back());
+  }
+  const Ticks steps = (event_times(dag, slowest).makespan - event_times(dag, fastest).makespan) / unit;
+  if (static_cast<double>(steps) * static_cast<double>(dag.size()) > kMostClocks) {
+    throw InputError("", 0, "--unit-time",
+                     "the frontier has " + std::to_string(steps) +
+                         " steps of this unit time, too many for so long an iteration");
+  }
+}
+
 }  // namespace
 
 std::vector<PerseusPoint> perseus_frontier(const Workload& workload, const PerseusOptions& options,
@@ -149,7 +170,9 @@ std::vector<PerseusPoint> perseus_frontier(const Workload& workload, const Perse
   const Ticks unit = to_ticks(options.unit_time);
   if (unit <= 0) throw InputError("", 0, "--unit-time", "must be positive");
   const FittedCurves curves(workload, unit);
-  const Problem problem = curves.problem(stepped_dag(workload, unit));
+  const Dag dag = stepped_dag(workload, unit);
+  const Problem problem = curves.problem(dag);
+  check_size(dag, problem, unit);
   std::vector<PerseusPoint> points;
   const auto visit = [&](Ticks makespan, const std::vector<Ticks>& durations) {
     auto [cost, clocks] = curves.choose(durations);

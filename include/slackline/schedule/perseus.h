@@ -7,7 +7,8 @@
 namespace slackline {
 
 struct PerseusOptions {
-  /// Time moves in steps of this.
+  /// Time moves in steps of this. The published one, for profiles shrunk to a tenth of their time; 10 ms is
+  /// the same at full size.
   Seconds unit_time{1e-3};
 };
 
@@ -27,8 +28,8 @@ struct PerseusPoint {
 ///   - phillips_dessouky on the fitted curves;
 ///   - each instruction gets the slowest clock whose rounded time is not above its planned one: its real time
 ///     may be, by less than a step.
-/// A second for 1,536 instructions and 3,500 steps; every point keeps its clocks. InputError for a unit time
-/// that is not positive, or so small that an instruction has more than a million steps.
+/// A second for 1,536 instructions and 3,500 steps. InputError for a unit time that is not positive, or so
+/// small that an instruction has more than a million steps or the points more than 200 million clocks.
 [[nodiscard]] std::vector<PerseusPoint> perseus_frontier(const Workload& workload,
                                                          const PerseusOptions& options = {},
                                                          const ProgressObserver& observer = {});
