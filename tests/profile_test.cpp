@@ -41,6 +41,10 @@ Profile random_profile(Dice& dice) {
       for (int clock = 2000; clock > 0; clock -= dice.number(1, 900)) {
         stage.instructions[kind].push_back(
             {Megahertz(clock), Seconds(any_positive(dice)), Joules(any_positive(dice))});
+        if (dice.number(0, 3) == 0) {
+          stage.instructions[kind].back().time_error = Seconds(any_positive(dice));
+          stage.instructions[kind].back().energy_error = Joules(any_positive(dice));
+        }
         if (dice.number(0, 5) == 0) label(dice, profile, stage.instructions[kind]);
       }
     }
@@ -84,6 +88,9 @@ TEST_CASE("profile: CSV reads back exactly, whatever the order of its rows and l
       stage.tensor_parallel = 1;
       stage.blocking_power.reset();
       stage.transfer = Seconds(0);
+      for (auto& [kind, options] : stage.instructions) {
+        for (Measurement& m : options) m.time_error = Seconds(0), m.energy_error = Joules(0);
+      }
       stage.gpu = "";
     }
     const std::string text = to_csv(profile);

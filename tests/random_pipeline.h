@@ -60,6 +60,7 @@ inline Profile random_rich_profile(Dice& dice, int stages, int most_clocks, bool
   const bool with_fixed_times = dice.number(0, 2) == 0;
   const bool with_labels = dice.number(0, 3) == 0;
   const bool with_transfers = dice.number(0, 1) == 0;
+  const bool with_errors = dice.number(0, 1) == 0;
   for (StageProfile& stage : profile.stages) {
     if (alike) {
       stage.blocking_power = profile.stages[0].blocking_power;
@@ -74,6 +75,9 @@ inline Profile random_rich_profile(Dice& dice, int stages, int most_clocks, bool
             {Megahertz(0), Seconds(dice.between(0.001, 0.01)), Joules(dice.between(0, 1))}};
       } else if (!stage.instructions.contains(kind)) {
         stage.instructions[kind] = random_measurements(dice, dice.number(1, most_clocks));
+      }
+      if (with_errors) {
+        for (Measurement& m : stage.instructions[kind]) m.time_error = m.time * dice.between(0, 0.01);
       }
       if (with_labels && !is_fixed_time(kind)) label_some(dice, profile, stage.instructions[kind]);
     }

@@ -251,6 +251,47 @@ TEST_CASE("planner: least energy is chosen however slow", "[schedule]") {
   CHECK(schedule.plans[schedule.chosen].time > schedule.all_max_time * 1.1);
 }
 
+TEST_CASE("planner: a plan says how late it may be if every time is off by its standard error",
+          "[schedule]") {
+  Profile profile = gpt3(4).profile();
+  CHECK_FALSE(make_plans(gpt3(4), {}).schedule.plans.front().late_time.has_value());
+  for (StageProfile& stage : profile.stages) {
+    for (auto& [kind, options] : stage.instructions) {
+      for (Measurement& m : options) m.time_error = m.time * 0.01;
+    }
+  }
+  const Schedule schedule = make_plans(Workload(profile, {"1f1b", 4}), {}).schedule;
+  for (const Plan& plan : schedule.plans) {
+    REQUIRE(plan.late_time.has_value());
+    CHECK(std::abs(*plan.late_time / plan.time - 1.01) < 1e-9);
+  }
+  CHECK(fault_of(schedule, profile) == "");
+  Schedule tampered = schedule;
+  tampered.plans[0].late_time = tampered.plans[0].time;
+  CHECK(fault_of(tampered, profile).find("late_time_s") != std::string::npos);
+}
+
+TEST_CASE("planner: gaps on the published profiles stay within what is promised", "[schedule]") {
+  for (const char* model : {"gpt3-175b", "bloom-176b"}) {
+    for (const int microbatches : {12, 24, 48}) {
+      CAPTURE(model, microbatches);
+      const Workload workload(read_profile(kSource + "/profiles/" + model + "-a100-sxm.yaml"),
+                              {"1f1b", microbatches});
+      const Schedule schedule = make_plans(workload, {}).schedule;
+      double sum = 0;
+      int count = 0;
+      for (const Plan& plan : schedule.plans) {
+        if (plan.time > schedule.fastest_time * 1.2) break;
+        CHECK(plan.gap_percent() <= 0.30);
+        sum += plan.gap_percent();
+        ++count;
+      }
+      CHECK(sum / count <= 0.15);
+      CHECK(schedule.plans.front().gap_percent() <= 0.25);
+    }
+  }
+}
+
 TEST_CASE("straggler: the others run the slowest plan that is not above it", "[schedule]") {
   const Schedule schedule = make_plans(gpt3(12), {}).schedule;
   for (const double factor : {1.0, 1.05, 1.2, 1.5, 3.0}) {

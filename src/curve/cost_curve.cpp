@@ -37,7 +37,8 @@ std::vector<CurveOption> effective_options(const std::vector<Measurement>& measu
     options.push_back({{m.clock, m.config},
                        to_ticks(m.time),
                        m.energy * gpus,
-                       (m.energy - blocking_power * m.time) * gpus});
+                       (m.energy - blocking_power * m.time) * gpus,
+                       to_ticks(m.time_error)});
   }
   return options;
 }

@@ -223,11 +223,15 @@ void ClockSweep::measure(Stage& stage, Window& window, const InstructionLog::Rep
   }
   const bool precise = time.standard_error <= options_.precision * time.value &&
                        power_error <= options_.precision * std::abs(power);
-  if (precise || runs >= options_.most_runs) close(stage, window, Seconds(time.value), Watts(power));
+  if (!precise && runs < options_.most_runs) return;
+
+  Measurement measured{stage.clock, Seconds(time.value), Joules(std::max(0.0, power * time.value))};
+  measured.time_error = Seconds(time.standard_error);
+  measured.energy_error = Joules(std::hypot(power_error * time.value, power * time.standard_error));
+  close(stage, window, measured);
 }
 
-void ClockSweep::close(Stage& stage, Window& window, Seconds mean_time, Watts power) {
-  const Measurement measured{stage.clock, mean_time, std::max(Joules(0), power * mean_time)};
+void ClockSweep::close(Stage& stage, Window& window, const Measurement& measured) {
   const auto entry = std::find_if(stage.windows.begin(), stage.windows.end(),
                                   [&](const auto& candidate) { return &candidate.second == &window; });
   stage.profile.instructions[entry->first].push_back(measured);

@@ -16,10 +16,16 @@ Measurement read_fixed_time(const YamlNode& node) {
 }
 
 Measurement read_measurement(const YamlNode& node, std::vector<std::string>& configs) {
-  node.expect_keys({"clock_mhz", "config", "time_s", "energy_j"});
-  return {Megahertz(node.at("clock_mhz").integer(1, kMaxClock)), Seconds(node.at("time_s").positive_number()),
+  node.expect_keys({"clock_mhz", "config", "time_s", "energy_j", "time_error_s", "energy_error_j"});
+  const auto error = [&](std::string_view key) {
+    return node.has(key) ? node.at(key).non_negative_number() : 0.0;
+  };
+  return {Megahertz(node.at("clock_mhz").integer(1, kMaxClock)),
+          Seconds(node.at("time_s").positive_number()),
           Joules(node.at("energy_j").non_negative_number()),
-          node.has("config") ? config_of(configs, node.at("config").text()) : ConfigId(0)};
+          node.has("config") ? config_of(configs, node.at("config").text()) : ConfigId(0),
+          Seconds(error("time_error_s")),
+          Joules(error("energy_error_j"))};
 }
 
 std::vector<Measurement> read_options(const YamlNode& node, InstructionKind kind,
@@ -96,7 +102,13 @@ void emit(YAML::Emitter& out, const Profile& profile, const StageProfile& stage,
         out << YAML::Key << "config" << YAML::Value << label_of(profile.configs, option.config);
       }
       out << YAML::Key << "time_s" << YAML::Value << exact_text(option.time.value()) << YAML::Key
-          << "energy_j" << YAML::Value << exact_text(option.energy.value()) << YAML::EndMap;
+          << "energy_j" << YAML::Value << exact_text(option.energy.value());
+      const auto emit_error = [&](const char* key, double error) {
+        if (error > 0) out << YAML::Key << key << YAML::Value << exact_text(error);
+      };
+      emit_error("time_error_s", option.time_error.value());
+      emit_error("energy_error_j", option.energy_error.value());
+      out << YAML::EndMap;
     }
     out << YAML::EndSeq << YAML::EndMap;
   }

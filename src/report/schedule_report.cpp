@@ -36,7 +36,12 @@ std::string summary_text(const Schedule& schedule) {
                  signed_text(schedule.slowdown_percent(plan), 2), fixed_text(plan.gap_percent(), 3)});
   table.add_row({"bound at its time", fixed_text(plan.time.value(), 3), fixed_text(plan.bound.value(), 1),
                  fixed_text((1 - plan.bound / schedule.all_max_energy) * 100, 2), "", ""});
-  return table.text() + "frontier: fastest " + fixed_text(schedule.fastest_time.value(), 3) +
+  std::string sensitivity;
+  if (plan.late_time) {
+    sensitivity = "if every instruction is slower by the standard error of its time: " +
+                  signed_text((*plan.late_time / plan.time - 1) * 100, 2) + " % time\n";
+  }
+  return table.text() + sensitivity + "frontier: fastest " + fixed_text(schedule.fastest_time.value(), 3) +
          " s, least energy at " + fixed_text(schedule.least_energy_time.value(), 3) +
          " s (T_E), cheapest for a straggler at " + fixed_text(schedule.cheapest_time.value(), 3) +
          " s (T_max)\n";
@@ -87,6 +92,7 @@ std::string schedule_json(const Schedule& schedule, const std::optional<Straggle
                              {"gap_percent", plan.gap_percent()},
                              {"saved_percent", schedule.saving_percent(plan)},
                              {"slowdown_percent", schedule.slowdown_percent(plan)}});
+    if (plan.late_time) json["plans"].back()["late_time_s"] = plan.late_time->value();
   }
   if (straggler) {
     json["straggler"] = {{"until_s", straggler->until.value()},

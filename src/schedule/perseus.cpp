@@ -58,7 +58,7 @@ FittedCurve fit_curve(const StageProfile& stage, InstructionKind kind, Ticks uni
   const std::vector<Candidate> options = candidates(stage.instructions.at(kind), unit);
   const std::int64_t range = options.back().steps - options.front().steps;
   if (range > kMostSteps) {
-    throw InputError("", 0, "--unit-time", "an instruction has more than a million steps of this unit time");
+    throw InputError("", 0, "--unit-ms", "an instruction has more than a million steps of this unit time");
   }
   std::vector<double> steps;
   std::vector<double> energies;
@@ -157,7 +157,7 @@ void check_size(const Dag& dag, const Problem& problem, Ticks unit) {
   }
   const Ticks steps = (event_times(dag, slowest).makespan - event_times(dag, fastest).makespan) / unit;
   if (static_cast<double>(steps) * static_cast<double>(dag.size()) > kMostClocks) {
-    throw InputError("", 0, "--unit-time",
+    throw InputError("", 0, "--unit-ms",
                      "the frontier has " + std::to_string(steps) +
                          " steps of this unit time, too many for so long an iteration");
   }
@@ -168,7 +168,7 @@ void check_size(const Dag& dag, const Problem& problem, Ticks unit) {
 std::vector<PerseusPoint> perseus_frontier(const Workload& workload, const PerseusOptions& options,
                                            const ProgressObserver& observer) {
   const Ticks unit = to_ticks(options.unit_time);
-  if (unit <= 0) throw InputError("", 0, "--unit-time", "must be positive");
+  if (unit <= 0) throw InputError("", 0, "--unit-ms", "must be positive");
   const FittedCurves curves(workload, unit);
   const Dag dag = stepped_dag(workload, unit);
   const Problem problem = curves.problem(dag);

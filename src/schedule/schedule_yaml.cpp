@@ -90,10 +90,11 @@ void read_runs(const YamlNode& node, const Group& group, std::size_t configs, Cl
 
 Plan read_plan(const YamlNode& node, const std::map<std::pair<int, InstructionKind>, Group>& groups,
                std::size_t instructions, std::size_t configs) {
-  node.expect_keys({"time_s", "energy_j", "bound_j", "gap_percent", "clocks"});
+  node.expect_keys({"time_s", "energy_j", "bound_j", "gap_percent", "late_time_s", "clocks"});
   Plan plan{Seconds(node.at("time_s").positive_number()), Joules(node.at("energy_j").non_negative_number()),
             Joules(node.at("bound_j").positive_number()), Clocks(instructions)};
   (void)node.at("gap_percent").number();
+  if (node.has("late_time_s")) plan.late_time = Seconds(node.at("late_time_s").positive_number());
   std::map<std::pair<int, InstructionKind>, bool> seen;
   for (const YamlNode& item : node.at("clocks").items()) {
     item.expect_keys({"stage", "kind", "mhz"});
@@ -267,6 +268,7 @@ std::string to_yaml(const Schedule& schedule) {
     number("energy_j", plan.energy.value());
     number("bound_j", plan.bound.value());
     number("gap_percent", plan.gap_percent());
+    if (plan.late_time) number("late_time_s", plan.late_time->value());
     out << YAML::Key << "clocks" << YAML::Value << YAML::BeginSeq;
     for (const auto& [key, group] : groups) {
       out << YAML::Flow << YAML::BeginMap << YAML::Key << "stage" << YAML::Value << std::to_string(key.first)

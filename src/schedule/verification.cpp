@@ -61,6 +61,10 @@ std::vector<PlanVerification> verify(const Schedule& schedule, const Profile& pr
                             check_certificate(problem, solved.optima[k])};
     compare("time_s", plan.time.value(), result.time.value(), result.fault);
     compare("energy_j", plan.energy.value(), result.energy.value(), result.fault);
+    if (plan.late_time) {
+      const Seconds late = to_seconds(evaluations[k].late_time);
+      compare("late_time_s", plan.late_time->value(), late.value(), result.fault);
+    }
     compare("bound_j", plan.bound.value(), bound.value(), result.fault);
     compare("all_max_time_s", schedule.all_max_time.value(), to_seconds(all_max.time).value(), result.fault);
     compare("all_max_energy_j", schedule.all_max_energy.value(), all_max.energy.value(), result.fault);

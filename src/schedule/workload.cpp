@@ -31,14 +31,19 @@ void check_range(const Measurement& measurement, std::size_t stage) {
   }
   if (ticks > static_cast<double>(kMaxTicks)) fail_beyond("time_s", stage);
   if (measurement.energy > kLargestEnergy) fail_beyond("energy_j", stage);
+  if (measurement.time_error > measurement.time) {
+    throw InputError("", 0, "time_error_s",
+                     "a standard error of stage " + std::to_string(stage) + " is larger than its time");
+  }
 }
 
 void check_length(const Dag& dag, const std::vector<std::vector<CurveOption>>& measured) {
   double total = 0;  // of everything one after the other at its slowest: no path is longer
   for (const Instruction& instruction : dag.instructions()) {
     Ticks slowest = 0;
-    for (const CurveOption& option : measured[curve_index(instruction)])
-      slowest = std::max(slowest, option.time);
+    for (const CurveOption& option : measured[curve_index(instruction)]) {
+      slowest = std::max(slowest, option.time + option.time_error);
+    }
     total += static_cast<double>(slowest);
   }
   if (total > static_cast<double>(kMaxTicks)) {
@@ -191,6 +196,7 @@ Clocks Workload::all_max() const {
 Evaluation Workload::evaluate(const Clocks& clocks) const {
   assert(clocks.size() == dag_.size());
   std::vector<Ticks> durations(dag_.size());
+  std::vector<Ticks> late_durations(dag_.size());
   Joules cost;
   for (InstructionIndex i = 0; i < dag_.size(); ++i) {
     const auto& options = measured_[curve_of_[i]];
@@ -203,10 +209,12 @@ Evaluation Workload::evaluate(const Clocks& clocks) const {
                            std::to_string(dag_.instructions()[i].stage.value()));
     }
     durations[i] = option->time;
+    late_durations[i] = option->time + option->time_error;
     cost += option->cost;
   }
   const Ticks makespan = event_times(dag_, durations).makespan;
-  return {makespan, cost + blocking_power_ * to_seconds(makespan)};
+  const Ticks late = late_durations == durations ? makespan : event_times(dag_, late_durations).makespan;
+  return {makespan, cost + blocking_power_ * to_seconds(makespan), late};
 }
 
 }  // namespace slackline

@@ -16,6 +16,8 @@ struct CurveOption {
   Joules energy;
   /// Effective cost g (e - p t): the energy above what the stage would draw waiting for as long.
   Joules cost;
+  /// Standard error of the time; 0 where it is not known.
+  Ticks time_error = 0;
 };
 
 /// The time-cost trade-off of an instruction: every option that no other beats in both time and cost, fastest

@@ -69,7 +69,7 @@ class ClockSweep {
   void watch(Stage& stage);
   void measure(Stage& stage, Window& window, const InstructionLog::Repetition& repetition);
   void watch_waiting(Stage& stage);
-  void close(Stage& stage, Window& window, Seconds mean_time, Watts power);
+  void close(Stage& stage, Window& window, const Measurement& measured);
 
   Device& device_;
   const InstructionLog& log_;

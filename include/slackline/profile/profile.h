@@ -17,6 +17,9 @@ struct Measurement {
   Seconds time;
   Joules energy;
   ConfigId config{};
+  /// Standard errors of time and energy; 0 where they are not known.
+  Seconds time_error{};
+  Joules energy_error{};
 
   bool operator==(const Measurement&) const = default;
 };

@@ -18,6 +18,9 @@ struct Plan {
   Joules bound;
   /// By index in the order's DAG.
   Clocks clocks;
+  /// What it takes if every instruction is slower by the standard error of its measurement; nothing where the
+  /// profile states none.
+  std::optional<Seconds> late_time{};
 
   /// Energy above the bound, in percent of the bound.
   [[nodiscard]] double gap_percent() const { return (energy - bound) / bound * 100; }

@@ -15,6 +15,8 @@ namespace slackline {
 struct Evaluation {
   Ticks time = 0;
   Joules energy;
+  /// The time if every instruction takes longer by its standard error; `time` where none is known.
+  Ticks late_time = 0;
 };
 
 /// A clock for every instruction, by its index in the DAG; 0 MHz for fixed-time ones.
