@@ -33,11 +33,14 @@ TEST_CASE("schedule file: reads back exactly, and the same schedule gives the sa
   Dice dice(71);
   for (int round = 0; round < 30; ++round) {
     const Workload workload = random_workload(dice, 5, 12, 10);
-    const Schedule schedule = random_planning(dice, workload).schedule;
+    Schedule schedule = random_planning(dice, workload).schedule;
+    schedule.data_parallel = dice.number(1, 3);
     const std::string text = to_yaml(schedule);
     const Schedule read = parse_schedule_yaml("s.yaml", text);
     CHECK(to_yaml(read) == text);
     CHECK(read.order() == schedule.order());
+    CHECK(read.data_parallel == schedule.data_parallel);
+    CHECK(read.configs == schedule.configs);
     CHECK(read.chosen == schedule.chosen);
     REQUIRE(read.plans.size() == schedule.plans.size());
     for (std::size_t k = 0; k < read.plans.size(); ++k) {
@@ -45,6 +48,7 @@ TEST_CASE("schedule file: reads back exactly, and the same schedule gives the sa
       CHECK(read.plans[k].time == schedule.plans[k].time);
       CHECK(read.plans[k].energy == schedule.plans[k].energy);
       CHECK(read.plans[k].bound == schedule.plans[k].bound);
+      CHECK(read.plans[k].late_time == schedule.plans[k].late_time);
       CHECK(to_seconds(workload.evaluate(read.plans[k].clocks).time) == schedule.plans[k].time);
       CHECK(workload.evaluate(read.plans[k].clocks).energy == schedule.plans[k].energy);
     }

@@ -25,6 +25,7 @@ struct PlanFlags {
   std::optional<double> power_cap;
   bool min_energy = false;
   std::optional<double> straggler;
+  int data_parallel = 1;
   std::string output;
   std::string frontier_csv;
   std::string plans_csv;
@@ -59,10 +60,11 @@ int run(const PlanFlags& flags) {
   const Workload workload = load_workload(flags.workload);
   PlanOptions options = plan_options(flags, workload);
   options.plans = plans;
-  const Planning planning = [&] {
+  Planning planning = [&] {
     ProgressBar bar("planning");
     return make_plans(workload, options, [&](double done) { bar.show(done); });
   }();
+  planning.schedule.data_parallel = flags.data_parallel;
   const Schedule& schedule = planning.schedule;
   if (!flags.output.empty()) write_file(flags.output, to_yaml(schedule));
   if (!flags.frontier_csv.empty()) write_file(flags.frontier_csv, frontier_csv(planning.frontier));
@@ -101,6 +103,11 @@ void add_plan(CLI::App& app, Action& action) {
   command->add_option(
       "--straggler", flags->straggler,
       "Also show what to run while another pipeline takes this many times the chosen plan's time");
+  command
+      ->add_option("--data-parallel", flags->data_parallel,
+                   "Pipelines that train in parallel, for the totals of the job")
+      ->check(CLI::Range(1, kMaxDataParallel))
+      ->capture_default_str();
   command->add_option("-o,--output", flags->output, "Write the schedule (YAML) here; - is standard output");
   command->add_option("--frontier-csv", flags->frontier_csv, "Write every breakpoint: time_s,energy_j");
   command->add_option("--plans-csv", flags->plans_csv,

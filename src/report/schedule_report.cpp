@@ -36,15 +36,22 @@ std::string summary_text(const Schedule& schedule) {
                  signed_text(schedule.slowdown_percent(plan), 2), fixed_text(plan.gap_percent(), 3)});
   table.add_row({"bound at its time", fixed_text(plan.time.value(), 3), fixed_text(plan.bound.value(), 1),
                  fixed_text((1 - plan.bound / schedule.all_max_energy) * 100, 2), "", ""});
+  std::string job;
+  if (schedule.data_parallel > 1) {
+    const double pipelines = schedule.data_parallel;
+    job = "all " + std::to_string(schedule.data_parallel) +
+          " pipelines: " + fixed_text((pipelines * plan.energy).value() / 1e6, 3) + " MJ instead of " +
+          fixed_text((pipelines * schedule.all_max_energy).value() / 1e6, 3) + " MJ\n";
+  }
   std::string sensitivity;
   if (plan.late_time) {
     sensitivity = "if every instruction is slower by the standard error of its time: " +
                   signed_text((*plan.late_time / plan.time - 1) * 100, 2) + " % time\n";
   }
-  return table.text() + sensitivity + "frontier: fastest " + fixed_text(schedule.fastest_time.value(), 3) +
-         " s, least energy at " + fixed_text(schedule.least_energy_time.value(), 3) +
-         " s (T_E), cheapest for a straggler at " + fixed_text(schedule.cheapest_time.value(), 3) +
-         " s (T_max)\n";
+  return table.text() + job + sensitivity + "frontier: fastest " +
+         fixed_text(schedule.fastest_time.value(), 3) + " s, least energy at " +
+         fixed_text(schedule.least_energy_time.value(), 3) + " s (T_E), cheapest for a straggler at " +
+         fixed_text(schedule.cheapest_time.value(), 3) + " s (T_max)\n";
 }
 
 std::string plans_text(const Schedule& schedule) {
@@ -68,8 +75,15 @@ std::string straggler_text(const Schedule& schedule, const StragglerAnswer& answ
   row("plan " + std::to_string(schedule.chosen) + ", then wait", schedule.plans[schedule.chosen].time,
       answer.chosen_energy);
   row("plan " + std::to_string(answer.plan), schedule.plans[answer.plan].time, answer.energy);
+  std::string job;
+  if (schedule.data_parallel > 1) {
+    const double others = schedule.data_parallel - 1;
+    job = "the " + std::to_string(schedule.data_parallel - 1) + " others save " +
+          fixed_text((others * (answer.all_max_energy - answer.energy)).value() / 1e6, 3) +
+          " MJ an iteration against all-max\n";
+  }
   return "\nwhile a straggler takes longer, every other pipeline should run plan " +
-         std::to_string(answer.plan) + ":\n" + table.text();
+         std::to_string(answer.plan) + ":\n" + table.text() + job;
 }
 
 std::string schedule_json(const Schedule& schedule, const std::optional<StragglerAnswer>& straggler) {
@@ -79,6 +93,7 @@ std::string schedule_json(const Schedule& schedule, const std::optional<Straggle
             {"order", schedule.order_spec.name},
             {"stages", schedule.stages.size()},
             {"microbatches", schedule.order_spec.microbatches},
+            {"data_parallel", schedule.data_parallel},
             {"all_max_time_s", schedule.all_max_time.value()},
             {"all_max_energy_j", schedule.all_max_energy.value()},
             {"fastest_time_s", schedule.fastest_time.value()},

@@ -181,12 +181,14 @@ Schedule read_schedule(const std::string& path) {
 Schedule parse_schedule_yaml(const std::string& file, const std::string& text) {
   const YamlNode root = YamlNode::document(file, text, "schedule", 1);
   root.expect_keys({"slackline", "model", "gpu", "order", "microbatches", "chunks", "group_size", "rows",
-                    "configs", "derived", "stages", "all_max_time_s", "all_max_energy_j", "fastest_time_s",
-                    "least_energy_time_s", "cheapest_time_s", "chosen", "plans"});
+                    "configs", "derived", "data_parallel", "stages", "all_max_time_s", "all_max_energy_j",
+                    "fastest_time_s", "least_energy_time_s", "cheapest_time_s", "chosen", "plans"});
   Schedule schedule;
   if (root.has("model")) schedule.model = root.at("model").text();
   if (root.has("gpu")) schedule.gpu = root.at("gpu").text();
   schedule.order_spec = read_order_spec(root);
+  if (root.has("data_parallel"))
+    schedule.data_parallel = root.at("data_parallel").integer(1, kMaxDataParallel);
   if (root.has("configs")) {
     for (const YamlNode& label : root.at("configs").items()) schedule.configs.push_back(label.text());
   }
@@ -232,6 +234,9 @@ std::string to_yaml(const Schedule& schedule) {
   if (!schedule.model.empty()) out << YAML::Key << "model" << YAML::Value << schedule.model;
   if (!schedule.gpu.empty()) out << YAML::Key << "gpu" << YAML::Value << schedule.gpu;
   emit_order_spec(out, schedule.order_spec);
+  if (schedule.data_parallel > 1) {
+    out << YAML::Key << "data_parallel" << YAML::Value << std::to_string(schedule.data_parallel);
+  }
   if (!schedule.configs.empty()) {
     out << YAML::Key << "configs" << YAML::Value << YAML::Flow << schedule.configs;
   }

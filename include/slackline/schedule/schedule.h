@@ -43,6 +43,8 @@ struct Schedule {
   std::string model;
   std::string gpu;
   OrderSpec order_spec;
+  /// Pipelines of the job that train in parallel; all figures are of one.
+  int data_parallel = 1;
   std::vector<ScheduleStage> stages;
   /// Labels that clocks carry, as in Profile.
   std::vector<std::string> configs{};

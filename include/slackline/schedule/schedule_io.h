@@ -6,6 +6,9 @@
 
 namespace slackline {
 
+/// Most pipelines that train in parallel; far above any real job.
+inline constexpr int kMaxDataParallel = 1'000'000;
+
 /// Reads `slackline: schedule/1`. InputError with file, line, key and reason.
 [[nodiscard]] Schedule read_schedule(const std::string& path);
 [[nodiscard]] Schedule parse_schedule_yaml(const std::string& file, const std::string& text);
