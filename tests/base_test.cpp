@@ -182,7 +182,7 @@ TEST_CASE("file: a device such as /dev/null is written to, not replaced", "[base
 }
 
 TEST_CASE("parallel: every piece is done once, and the last report is of a completed piece", "[base]") {
-  for (const std::size_t count : {0, 1, 2, 7, 1000}) {
+  for (const std::size_t count : {0U, 1U, 2U, 7U, 1000U}) {
     std::vector<std::atomic<int>> done(count);
     std::size_t reported = 0;
     for_each_in_parallel(
