@@ -1,9 +1,10 @@
-// What noise in a profile costs: plans are made from noisy measurements, as they are and smoothed, and judged
-// by the noise-free truth.
+// What noise in a profile costs: plans are made from noisy measurements, as they are, smoothed, and as
+// Perseus fits them, and judged by the noise-free truth.
+#include <array>
 #include <cstdio>
 #include <exception>
-#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dice.h"
@@ -11,6 +12,7 @@
 #include "slackline/curve/smoothing.h"
 #include "slackline/profile/profile_io.h"
 #include "slackline/report/table.h"
+#include "slackline/schedule/perseus.h"
 #include "slackline/schedule/planner.h"
 
 namespace slackline {
@@ -54,16 +56,50 @@ struct Loss {
   double optimism = 0;  // energy really used over the predicted
 };
 
-Loss loss_of(const Workload& truth, const Frontier& frontier, const Profile& planned_from, Ticks deadline) {
-  const Workload believed(planned_from, truth.order());
+/// Clocks, and what they are believed to use.
+struct Belief {
+  Clocks clocks;
+  Joules energy;
+};
+
+Belief plan_exactly(const Workload& believed) {
   PlanOptions options;
   options.plans = 1;
   const Schedule schedule = make_plans(believed, options).schedule;
   const Plan& plan = schedule.plans[schedule.chosen];
-  const Evaluation real = truth.evaluate(plan.clocks);
+  return {plan.clocks, plan.energy};
+}
+
+Belief plan_on_smooth_curves(const Workload& believed) {
+  Profile profile = believed.profile();
+  smooth_convex(profile);
+  return plan_exactly(Workload(std::move(profile), believed.order()));
+}
+
+/// As Perseus plans: exponential curves, steps of time.
+Belief plan_on_exponentials(const Workload& believed) {
+  const Seconds all_max = to_seconds(believed.evaluate(believed.all_max()).time);
+  const std::vector<PerseusPoint> points = perseus_frontier(believed, {Seconds(10e-3)});
+  const PerseusPoint* chosen = &points.front();
+  for (const PerseusPoint& point : points) {
+    if (point.time <= all_max && point.energy < chosen->energy) chosen = &point;
+  }
+  return {chosen->clocks, chosen->energy};
+}
+
+struct Method {
+  const char* name;
+  Belief (*plan)(const Workload&);
+};
+constexpr std::array<Method, 3> kMethods{{{"none", plan_exactly},
+                                          {"convex", plan_on_smooth_curves},
+                                          {"exponential (Perseus)", plan_on_exponentials}}};
+
+Loss loss_of(const Workload& truth, const Frontier& frontier, const Belief& belief, Ticks deadline) {
+  const Evaluation real = truth.evaluate(belief.clocks);
   return {(real.energy / frontier.energy(real.time) - 1) * 100,
           (static_cast<double>(real.time) / static_cast<double>(deadline) - 1) * 100,
-          (real.energy / plan.energy - 1) * 100};
+          (real.energy / belief.energy - 1) * 100};
 }
 
 void add_rows(Table& table, const std::string& model) {
@@ -71,18 +107,18 @@ void add_rows(Table& table, const std::string& model) {
   const Frontier frontier = truth.frontier(solve_parametric(truth.problem()).breakpoints);
   const Ticks all_max = truth.evaluate(truth.all_max()).time;
   for (const double noise : {0.0, 0.005, 0.01, 0.02}) {
-    for (const bool smooth : {false, true}) {
+    for (const Method& method : kMethods) {
       Loss mean;
       for (int seed = 1; seed <= kSeeds; ++seed) {
-        Profile profile = with_noise(truth.profile(), noise, static_cast<std::uint64_t>(seed));
-        if (smooth) smooth_convex(profile);
-        const Loss loss = loss_of(truth, frontier, profile, all_max);
+        const Workload believed(with_noise(truth.profile(), noise, static_cast<std::uint64_t>(seed)),
+                                truth.order());
+        const Loss loss = loss_of(truth, frontier, method.plan(believed), all_max);
         mean.regret += loss.regret / kSeeds;
         mean.slowdown += loss.slowdown / kSeeds;
         mean.optimism += loss.optimism / kSeeds;
       }
-      table.add_row({model, fixed_text(noise * 100, 1), smooth ? "convex" : "none",
-                     fixed_text(mean.regret, 2), fixed_text(mean.slowdown, 2), fixed_text(mean.optimism, 2)});
+      table.add_row({model, fixed_text(noise * 100, 1), method.name, fixed_text(mean.regret, 2),
+                     fixed_text(mean.slowdown, 2), fixed_text(mean.optimism, 2)});
     }
   }
 }
