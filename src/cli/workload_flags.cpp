@@ -1,5 +1,6 @@
 #include "workload_flags.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <utility>
@@ -22,6 +23,19 @@ std::string order_help() {
   return "Order of the pipeline: " + names + "or csv:FILE with a schedule of torch.distributed.pipelining";
 }
 
+/// Relative; with less noise than this there is nothing to take away.
+constexpr double kNoise = 1e-4;
+
+/// Profiles with errors are measurements with noise; published tables without are taken at their word.
+bool states_errors(const Profile& profile) {
+  return std::ranges::any_of(profile.stages, [](const StageProfile& stage) {
+    return std::ranges::any_of(stage.instructions, [](const auto& entry) {
+      return std::ranges::any_of(entry.second,
+                                 [](const Measurement& m) { return m.time_error > kNoise * m.time; });
+    });
+  });
+}
+
 Profile load_profile(const WorkloadFlags& flags) {
   Profile profile = read_profile(flags.profile);
   const auto stages = static_cast<int>(profile.stages.size());
@@ -37,7 +51,7 @@ Profile load_profile(const WorkloadFlags& flags) {
     }
     if (flags.transfer_ms) stage.transfer = Seconds(checked("--transfer-ms", *flags.transfer_ms, 0) / 1e3);
   }
-  if (flags.smooth == "convex") {
+  if (flags.smooth == "convex" || (flags.smooth == "auto" && states_errors(profile))) {
     const SmoothingResidual residual = smooth_convex(profile);
     std::fprintf(
         stderr,
@@ -100,9 +114,10 @@ void add_workload_flags(CLI::App& command, WorkloadFlags& flags) {
   command
       .add_option(
           "--smooth", flags.smooth,
-          "none: plan on the measurements themselves; convex: on smooth curves near them. With 1 % of "
-          "noise, convex halves what noise costs (bench/README.md)")
-      ->check(CLI::IsMember({"none", "convex"}))
+          "none: plan on the measurements themselves; convex: on smooth curves near them, which at 1 % "
+          "of noise takes away a third to a half of what noise costs (table in bench/README.md); auto: "
+          "convex where the profile states standard errors")
+      ->check(CLI::IsMember({"auto", "none", "convex"}))
       ->capture_default_str();
   command.add_option("--derive", flags.derive,
                      "Estimate kinds that were not measured: split-backward=SHARE (of the input's gradient), "

@@ -28,7 +28,7 @@ struct WorkloadFlags {
   std::optional<double> blocking_power;
   std::optional<double> transfer_ms;
   std::vector<std::string> derive;
-  std::string smooth = "none";
+  std::string smooth = "auto";
 };
 void add_workload_flags(CLI::App& command, WorkloadFlags& flags);
 [[nodiscard]] Workload load_workload(const WorkloadFlags& flags);

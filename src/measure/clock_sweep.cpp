@@ -52,6 +52,9 @@ Mean mean_of(const std::vector<double>& samples) {
 /// What every job runs. One that splits its backward, say, is not measured yet.
 constexpr std::array kSweptKinds{InstructionKind::kForward, InstructionKind::kBackward};
 
+/// Relative.
+constexpr double kRounding = 1e-9;
+
 std::uint32_t bit_of(InstructionKind kind) {
   return 1U << static_cast<unsigned>(kind);
 }
@@ -226,8 +229,10 @@ void ClockSweep::measure(Stage& stage, Window& window, const InstructionLog::Rep
   if (!precise && runs < options_.most_runs) return;
 
   Measurement measured{stage.clock, Seconds(time.value), Joules(std::max(0.0, power * time.value))};
-  measured.time_error = Seconds(time.standard_error);
-  measured.energy_error = Joules(std::hypot(power_error * time.value, power * time.standard_error));
+  // What a noise-free clock and counter leave is the rounding of sums.
+  if (time.standard_error > kRounding * time.value) measured.time_error = Seconds(time.standard_error);
+  const double energy_error = std::hypot(power_error * time.value, power * time.standard_error);
+  if (energy_error > kRounding * measured.energy.value()) measured.energy_error = Joules(energy_error);
   close(stage, window, measured);
 }
 
