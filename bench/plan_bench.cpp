@@ -1,14 +1,17 @@
-// How long the whole exact frontier takes, and how that grows with the pipeline.
+// How long the whole exact frontier takes, beside the plain form of the same method, and how that grows with
+// the pipeline.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <exception>
-#include <map>
-#include <memory>
+#include <list>
 #include <string>
 #include <vector>
 
+#include "plain_parametric.h"
 #include "slackline/base/number_text.h"
 #include "slackline/frontier/parametric_solver.h"
 #include "slackline/profile/profile_io.h"
@@ -19,15 +22,22 @@
 namespace slackline {
 namespace {
 
-constexpr int kRepetitions = 7;
+constexpr int kRepetitions = 10;
 constexpr std::uint64_t kSeed = 20240717;
+/// On larger problems the plain form takes minutes.
+constexpr std::uint32_t kMostForPlain = 4096;
 
-/// A problem to time, and the size of its answer once that has been checked.
+/// A problem to time, and what came out.
 struct Case {
   std::string name;
   Problem problem;
-  SolverStats stats = {};
   bool checked = false;
+  std::string fault = {};  // what the check found
+  SolverStats stats = {};
+  std::vector<double> seconds = {};        // one a repetition
+  std::vector<double> plain_seconds = {};  // by turns with the above; none where that would take too long
+
+  [[nodiscard]] bool has_plain() const { return problem.instructions() <= kMostForPlain; }
 };
 
 Case make_case(const std::string& name, Profile profile, int microbatches) {
@@ -40,21 +50,35 @@ Case make_case(const std::string& name, Profile profile, int microbatches) {
           Workload(std::move(profile), {"1f1b", microbatches}).problem()};
 }
 
-std::vector<std::unique_ptr<Case>> make_cases() {
-  std::vector<std::unique_ptr<Case>> cases;
+std::list<Case> make_cases(bool large) {
+  std::list<Case> cases;
   for (const char* model : {"gpt3-175b", "bloom-176b"}) {
     const Profile profile =
         read_profile(std::string(SLACKLINE_SOURCE_DIR "/profiles/") + model + "-a100-sxm.csv");
     for (const int microbatches : {12, 24, 48, 96}) {
-      cases.push_back(std::make_unique<Case>(make_case(model, profile, microbatches)));
+      cases.push_back(make_case(model, profile, microbatches));
     }
   }
-  cases.push_back(std::make_unique<Case>(make_case("synthetic", synthetic_profile(kSeed, 8), 64)));
-  cases.push_back(std::make_unique<Case>(make_case("synthetic", synthetic_profile(kSeed, 16), 128)));
+  const auto add_synthetic = [&](int stages, int microbatches) {
+    cases.push_back(make_case("synthetic", synthetic_profile(kSeed, stages), microbatches));
+  };
+  add_synthetic(8, 64);
+  add_synthetic(16, 128);
+  if (large) {
+    add_synthetic(16, 256);
+    add_synthetic(32, 512);
+  }
   return cases;
 }
 
-/// Proves optima at the ends of the frontier and in its middle. Empty, or what is wrong.
+bool same(const std::vector<Breakpoint>& a, const std::vector<Breakpoint>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Breakpoint& x, const Breakpoint& y) {
+    return x.time == y.time && x.cost == y.cost;
+  });
+}
+
+/// Proves optima at the ends of the frontier and in its middle, and compares its breakpoints with the plain
+/// form's. Empty, or what is wrong.
 std::string check(Case& one) {
   const auto bare = solve_parametric(one.problem);
   one.stats = bare.stats;
@@ -67,76 +91,106 @@ std::string check(Case& one) {
     if (const std::string fault = check_certificate(one.problem, optimum); !fault.empty()) return fault;
     if (optimum.event_times[one.problem.sink()] != targets[k]) return "an optimum is not at its target";
   }
+  if (one.has_plain() && !same(bare.breakpoints, plain_parametric(one.problem))) {
+    return "the plain form finds other breakpoints";
+  }
   return "";
 }
 
-void time_frontier(benchmark::State& state, Case& one) {
-  if (!one.checked) {
-    if (const std::string fault = check(one); !fault.empty()) return state.SkipWithError(fault.c_str());
-    one.checked = true;
-  }
-  for (auto _ : state) benchmark::DoNotOptimize(solve_parametric(one.problem));
+template <typename Work>
+double seconds_of(const Work& work) {
+  const auto begin = std::chrono::steady_clock::now();
+  benchmark::DoNotOptimize(work());
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-/// Collects the repetitions of each case instead of printing them one by one.
-class Collector : public benchmark::BenchmarkReporter {
+/// One repetition: both forms in turn, so that what else the machine does slows both.
+void time_frontier(benchmark::State& state, Case& one) {
+  if (!one.checked) one.fault = check(one);
+  one.checked = true;
+  if (!one.fault.empty()) return state.SkipWithError(one.fault.c_str());
+  for (auto _ : state) {
+    one.seconds.push_back(seconds_of([&] { return solve_parametric(one.problem); }));
+    state.SetIterationTime(one.seconds.back());
+    if (one.has_plain())
+      one.plain_seconds.push_back(seconds_of([&] { return plain_parametric(one.problem); }));
+  }
+}
+
+/// The table at the end says it all.
+class Silence : public benchmark::BenchmarkReporter {
  public:
   bool ReportContext(const Context&) override { return true; }
-  void ReportRuns(const std::vector<Run>& runs) override {
-    for (const Run& run : runs) {
-      if (run.run_type == Run::RT_Aggregate) continue;
-      seconds_[run.run_name.function_name].push_back(run.GetAdjustedRealTime() / 1e3);
-    }
-  }
-  /// Seconds of one solution in each repetition, shortest first; empty if the case failed or was filtered
-  /// out.
-  [[nodiscard]] std::vector<double> seconds(const std::string& name) const {
-    const auto found = seconds_.find(name);
-    if (found == seconds_.end()) return {};
-    std::vector<double> sorted = found->second;
-    std::sort(sorted.begin(), sorted.end());
-    return sorted;
-  }
-
- private:
-  std::map<std::string, std::vector<double>> seconds_;
+  void ReportRuns(const std::vector<Run>&) override {}
 };
 
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
+}
+
+std::vector<std::string> row(const Case& one) {
+  const double seconds = median(one.seconds);
+  const auto [least, most] = std::minmax_element(one.seconds.begin(), one.seconds.end());
+  std::string plain = "-";
+  std::string ratio = "-";
+  if (!one.plain_seconds.empty()) {
+    std::vector<double> ratios;
+    for (std::size_t k = 0; k < one.seconds.size(); ++k) {
+      ratios.push_back(one.seconds[k] / one.plain_seconds[k]);
+    }
+    plain = fixed_text(median(one.plain_seconds) * 1e3, 1);
+    ratio = fixed_text(median(ratios), 3);
+  }
+  const double size = static_cast<double>(one.problem.instructions()) * static_cast<double>(one.stats.moves);
+  return {one.name,
+          std::to_string(one.problem.instructions()),
+          std::to_string(one.stats.moves),
+          std::to_string(one.stats.augmentations),
+          fixed_text(seconds * 1e3, 2),
+          fixed_text(*least * 1e3, 2),
+          fixed_text((*most - *least) / seconds * 100, 0),
+          plain,
+          ratio,
+          fixed_text(seconds * 1e9 / size, 2)};
+}
+
+/// Takes `flag` out of the arguments.
+bool take_flag(int& argc, char** argv, const char* flag) {
+  char** const end = argv + argc;
+  char** const kept = std::remove_if(argv + 1, end, [&](const char* arg) { return !std::strcmp(arg, flag); });
+  argc = static_cast<int>(kept - argv);
+  return kept != end;
+}
+
 int run(int argc, char** argv) {
+  const bool large = take_flag(argc, argv, "--large");
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  const auto cases = make_cases();
-  for (const auto& one : cases) {
-    benchmark::RegisterBenchmark(one->name.c_str(),
-                                 [&one = *one](benchmark::State& state) { time_frontier(state, one); })
-        ->Unit(benchmark::kMillisecond)
-        ->Repetitions(kRepetitions);
+  std::list<Case> cases = make_cases(large);
+  for (Case& one : cases) {
+    benchmark::RegisterBenchmark(one.name.c_str(),
+                                 [&one](benchmark::State& state) { time_frontier(state, one); })
+        ->Iterations(1)
+        ->Repetitions(kRepetitions)
+        ->UseManualTime();
   }
-  Collector collector;
-  if (benchmark::RunSpecifiedBenchmarks(&collector) == 0) {
+  Silence silence;
+  if (benchmark::RunSpecifiedBenchmarks(&silence) == 0) {
     std::fputs("plan_bench: the filter matches no case\n", stderr);
     return 2;
   }
 
   Table table({"stages x microbatches", "instructions", "moves", "augmentations", "median (ms)", "min (ms)",
-               "spread (%)", "ns/(instruction*move)"});
+               "spread (%)", "plain (ms)", "ratio", "ns/(instruction*move)"});
   bool all_hold = true;
-  for (const auto& one : cases) {
-    const std::vector<double> seconds = collector.seconds(one->name);
-    if (seconds.empty()) continue;
-    if (!one->checked) {
+  for (const Case& one : cases) {
+    if (!one.fault.empty()) {
       all_hold = false;
-      std::fprintf(stderr, "plan_bench: %s: WRONG: %s\n", one->name.c_str(), check(*one).c_str());
-      continue;
+      std::fprintf(stderr, "plan_bench: %s: WRONG: %s\n", one.name.c_str(), one.fault.c_str());
+    } else if (!one.seconds.empty()) {
+      table.add_row(row(one));
     }
-    const double median = seconds[seconds.size() / 2];
-    const double size =
-        static_cast<double>(one->problem.instructions()) * static_cast<double>(one->stats.moves);
-    table.add_row({one->name, std::to_string(one->problem.instructions()), std::to_string(one->stats.moves),
-                   std::to_string(one->stats.augmentations), fixed_text(median * 1e3, 2),
-                   fixed_text(seconds.front() * 1e3, 2),
-                   fixed_text((seconds.back() - seconds.front()) / median * 100, 1),
-                   fixed_text(median * 1e9 / size, 2)});
   }
   std::fputs(table.text().c_str(), stdout);
   return all_hold ? 0 : 1;

@@ -8,11 +8,11 @@
 
 namespace slackline {
 
-/// What a GPU of 38 clocks measures: time grows as the clock falls, power falls faster, both with a percent
+/// What a GPU of 48 clocks measures: time grows as the clock falls, power falls faster, both with a percent
 /// of noise, so that some options are dominated and some lie off the hull.
 inline std::vector<Measurement> synthetic_measurements(Dice& dice, double seconds) {
   std::vector<Measurement> measurements;
-  for (int clock = 1410; clock >= 855; clock -= 15) {
+  for (int clock = 1410; clock >= 705; clock -= 15) {
     const double share = clock / 1410.0;
     const double time = seconds * (0.2 + 0.8 / share) * dice.between(0.995, 1.005);
     const double power = (120 + 330 * std::pow(share, 2.4)) * dice.between(0.99, 1.01);
