@@ -421,6 +421,11 @@ TEST_CASE("workload: what cannot be planned is an input error that names what is
   CHECK(key_of_error(with_measurement(Seconds(1e300), Joules(1)), "1f1b", 4) == "time_s");
   CHECK(key_of_error(with_measurement(Seconds(1), Joules(1e300)), "1f1b", 4) == "energy_j");
   bad = good;
+  bad.stages[0].transfer = Seconds(2e6);
+  CHECK(key_of_error(bad, "1f1b", 4) == "time");
+  bad.stages[0].transfer = Seconds(1e300);
+  CHECK(key_of_error(bad, "1f1b", 4) == "transfer_s");
+  bad = good;
   bad.stages[1].blocking_power = Watts(1e300);
   CHECK(key_of_error(bad, "1f1b", 4) == "blocking_power_w");
   const Workload workload(good, {"1f1b", 1});

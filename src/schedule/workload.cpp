@@ -46,6 +46,9 @@ void check_length(const Dag& dag, const std::vector<std::vector<CurveOption>>& m
     }
     total += static_cast<double>(slowest);
   }
+  for (InstructionIndex i = 0; i < dag.size(); ++i) {
+    for (const Dependency& next : dag.successors(i)) total += static_cast<double>(next.lag);
+  }
   if (total > static_cast<double>(kMaxTicks)) {
     throw InputError("", 0, "time",
                      "the iteration could take more than 26 days, which is beyond what can be planned");
