@@ -6,6 +6,7 @@ import argparse
 import csv
 import itertools
 import logging
+import re
 import statistics
 import subprocess
 import tempfile
@@ -24,6 +25,7 @@ from lowtime.solver import PhillipsDessouky
 ROOT = Path(__file__).resolve().parent.parent
 PROFILE = ROOT / "profiles/gpt3-175b-a100-sxm.csv"
 SLACKLINE = ROOT / "build/release/slackline"
+PLAN_BENCH = ROOT / "build/release/bench/plan_bench"
 BLOCKING_W = 83.64  # of an A100 SXM
 UNIT_TIME_S = 0.001
 ROUNDING_S = 1e-9  # more than that of sums of measured times
@@ -120,6 +122,14 @@ def lowtime_frontier(dag):
     return seconds, [dict(zip(keys, clocks)) for clocks in points]
 
 
+def frontier_seconds(microbatches):
+    """Of slackline's exact frontier alone, by plan_bench's table."""
+    command = [PLAN_BENCH, f"--benchmark_filter=gpt3-175b 8x{microbatches}/"]
+    table = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    header, row = (re.split("  +", line.strip()) for line in table.splitlines())
+    return float(dict(zip(header, row))["median (ms)"]) / 1e3
+
+
 def slackline_plan(microbatches, plans, deadline):
     """Median seconds of the whole process, and the clocks of the plan that it chooses."""
     with tempfile.TemporaryDirectory() as folder:
@@ -148,9 +158,9 @@ def compare(profile, microbatches, times, energies):
     fastest, cheapest = min(results), min(results, key=lambda result: result[1])
 
     row = [microbatches, len(points), f"{lowtime_seconds:.1f}"]
-    for plans in 32, 1:
-        seconds, _ = slackline_plan(microbatches, plans, fastest[0])
-        row += [f"{seconds:.3f}", f"{lowtime_seconds / seconds:.0f}"]
+    whole_process, _ = slackline_plan(microbatches, 32, fastest[0])
+    for seconds in frontier_seconds(microbatches), whole_process:
+        row += [f"{seconds:.4f}", f"{lowtime_seconds / seconds:.0f}"]
     times.append(row)
 
     all_max_time, all_max_energy = evaluate.all_max()
@@ -180,15 +190,20 @@ def print_table(header, rows):
 
 def main():
     parser = argparse.ArgumentParser(prog="lowtime_bench", description=__doc__)
-    parser.add_argument("microbatches", type=int, nargs="*", default=[4, 8, 12], help="of an iteration (4 8 12)")
+    parser.add_argument(
+        "microbatches", type=int, nargs="*", default=[12, 24], help="of an iteration: of 12, 24, 48, 96 (12 24)"
+    )
+    arguments = parser.parse_args()
+    if not {12, 24, 48, 96}.issuperset(arguments.microbatches):
+        parser.error("plan_bench times 12, 24, 48 and 96 microbatches")
     warnings.filterwarnings("ignore")  # scipy's, while fits are tried
     logging.disable()
     profile = read_profile()
     times, energies = [], []
-    for microbatches in parser.parse_args().microbatches:
+    for microbatches in arguments.microbatches:
         compare(profile, microbatches, times, energies)
     print_table(
-        ["microbatches", "lowtime's points", "lowtime (s)", "32 plans (s)", "ratio", "one plan (s)", "ratio"], times
+        ["microbatches", "lowtime's points", "lowtime (s)", "frontier (s)", "ratio", "32 plans (s)", "ratio"], times
     )
     print()
     print_table(
