@@ -282,8 +282,9 @@ TEST_CASE("kill: a signal to apply ends the job, frees the GPUs, and is its stat
       CAPTURE(signal, whole_group);
       const Workplace place;
       const auto run = RunInProgress::of_apply(place);
+      // The first GPU may be locked before the last rank has been forked.
+      REQUIRE(wait_until([&] { return run->ranks().size() == kStages; }, kPatience));
       const std::vector<pid_t> ranks = run->ranks();
-      REQUIRE(ranks.size() == kStages);
       if (whole_group) {
         run->program().signal_group(signal);
       } else {

@@ -173,7 +173,11 @@ TEST_CASE("derive: kinds are made of what was measured, clock by clock", "[profi
         std::string::npos);
   CHECK(derive_error(measured, "split-backward=x").find("--derive") == 0);
   CHECK(derive_error(measured, "magic").find("unknown request 'magic'") != std::string::npos);
-  CHECK(derive_error(split, "split-backward=0.5") == "accepted");
+  CHECK(derive_error(split, "split-backward=0.5").find("'split-backward' is asked for twice") !=
+        std::string::npos);
+  Profile half = measured;
+  half.stages[1].instructions[InstructionKind::kBackwardWeight] = {{Megahertz(1400), Seconds(1), Joules(1)}};
+  CHECK(derive_error(half, "split-backward=0.5").find("only one half") != std::string::npos);
   Profile without = measured;
   without.stages[1].instructions.erase(InstructionKind::kBackward);
   CHECK(derive_error(without, "recompute").find("stage 1 has no 'backward'") != std::string::npos);

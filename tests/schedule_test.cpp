@@ -243,6 +243,37 @@ TEST_CASE("planner: a power cap chooses the fastest plan below it, or names the 
   }
 }
 
+TEST_CASE(
+    "planner: a power cap holds on tiny pipelines, with one plan, and where waiting draws more than work",
+    "[schedule]") {
+  Dice dice(62);
+  int answered = 0;
+  for (int round = 0; round < 60; ++round) {
+    CAPTURE(round);
+    Profile profile = random_profile(dice, dice.number(1, 3), 4);
+    for (StageProfile& stage : profile.stages) {
+      if (round % 2 == 1) stage.blocking_power = Watts(dice.between(300, 900));
+    }
+    const Workload workload(profile, {"1f1b", dice.number(1, 4)});
+    const Frontier frontier = workload.frontier(solve_parametric(workload.problem()).breakpoints);
+    const auto power_at = [&](Ticks time) { return frontier.energy(time) / to_seconds(time); };
+    const Watts least = power_at(frontier.least_power_time());
+    PlanOptions options;
+    options.plans = dice.number(1, 2);
+    options.power_cap = least + (power_at(frontier.fastest()) - least) * dice.between(0.01, 1);
+    try {
+      const Schedule schedule = make_plans(workload, options).schedule;
+      const Plan& chosen = schedule.plans[schedule.chosen];
+      CHECK(chosen.energy / chosen.time <= *options.power_cap);
+      ++answered;
+    } catch (const NoAnswer&) {  // allowed by the bound, but no clocks were found
+    }
+    options.power_cap = least * 0.999;
+    CHECK_THROWS_AS(make_plans(workload, options), NoAnswer);
+  }
+  CHECK(answered >= 40);
+}
+
 TEST_CASE("planner: least energy is chosen however slow", "[schedule]") {
   PlanOptions options;
   options.least_energy = true;
@@ -430,6 +461,52 @@ TEST_CASE("workload: what cannot be planned is an input error that names what is
   CHECK(key_of_error(bad, "1f1b", 4) == "blocking_power_w");
   const Workload workload(good, {"1f1b", 1});
   CHECK_THROWS_AS(workload.evaluate(Clocks(4, Megahertz(7))), InputError);
+}
+
+TEST_CASE("verify: a profile with other labels or other fixed-time kinds is refused by name", "[schedule]") {
+  Dice dice(63);
+  Profile profile = random_profile(dice, 2, 5);
+  for (StageProfile& stage : profile.stages) {
+    auto& options = stage.instructions[InstructionKind::kForward];
+    options.front().config = config_of(profile.configs, "a");
+    options.push_back(options.back());
+    options.back().time = options.back().time * 1.5;
+    options.back().energy = options.back().energy * 0.9;
+    options.back().config = config_of(profile.configs, "b");
+  }
+  const Schedule schedule = make_plans(Workload(profile, {"1f1b", 4}), {}).schedule;
+  CHECK(fault_of(schedule, profile) == "");
+  const auto key_of_error = [&](const Schedule& s, const Profile& p) {
+    try {
+      (void)verify(s, p);
+    } catch (const InputError& error) {
+      return error.key();
+    }
+    return std::string("accepted");
+  };
+  Schedule swapped = schedule;
+  std::swap(swapped.configs[0], swapped.configs[1]);
+  CHECK(key_of_error(swapped, profile) == "configs");
+  Profile richer = profile;
+  richer.stages[1].instructions[InstructionKind::kOptimizer] = {{Megahertz(0), Seconds(0.1), Joules(1)}};
+  CHECK(key_of_error(schedule, richer) == "special_kinds");
+  Schedule shorter = schedule;
+  shorter.plans[0].clocks.pop_back();
+  CHECK(key_of_error(shorter, profile) == "clocks");
+}
+
+TEST_CASE("frontier: what saves less than a microwatt does not raise the bound", "[schedule]") {
+  Profile profile = gpt3(4).profile();
+  for (StageProfile& stage : profile.stages) {
+    stage.blocking_power = *stage.blocking_power * 1e-11;
+    for (auto& [kind, options] : stage.instructions) {
+      for (Measurement& m : options) m.energy = m.energy * 1e-11;
+    }
+  }
+  const Workload workload(profile, {"1f1b", 4});
+  const Frontier frontier = workload.frontier(solve_parametric(workload.problem()).breakpoints);
+  const Evaluation all_max = workload.evaluate(workload.all_max());
+  CHECK(frontier.energy(all_max.time) <= all_max.energy * (1 + 1e-9));
 }
 
 TEST_CASE("planner: an absurd energy is an input error or a plan that verifies, never a wrong one",

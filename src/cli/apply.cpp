@@ -178,11 +178,16 @@ void check_fits(const Schedule& schedule, const Plan& plan, const DeviceSpec& de
                          std::to_string(device.profile.stages[s].tensor_parallel));
   }
   const Order order = schedule.order();
-  if (order.size() != schedule.stages.size() || schedule.order_spec.name == "dualpipe") {
+  for (std::size_t rank = 0; rank < order.size(); ++rank) {
+    const auto is_elsewhere = [&](const Instruction& i) { return i.stage.index() != rank; };
+    if (order.size() == schedule.stages.size() && std::ranges::none_of(order[rank], is_elsewhere)) continue;
     throw InputError("", 0, "SCHEDULE",
-                     schedule.order_spec.name +
-                         " has several stages on a rank; so far only schedules with one are "
-                         "applied");
+                     schedule.order_spec.name + " does not run stage " + std::to_string(rank) +
+                         " and nothing else on rank " + std::to_string(rank) +
+                         "; so far only such schedules are applied");
+  }
+  if (!schedule.configs.empty()) {
+    std::fputs("slackline: only the clocks of the schedule are enforced, not its labels\n", stderr);
   }
   std::size_t index = 0;
   for (const auto& stage : order) {

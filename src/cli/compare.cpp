@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "command.h"
+#include "slackline/base/error.h"
+#include "slackline/base/number_text.h"
 #include "slackline/report/comparison.h"
 #include "slackline/report/progress_bar.h"
 #include "slackline/schedule/baselines.h"
@@ -15,6 +17,8 @@
 
 namespace slackline {
 namespace {
+
+constexpr double kLongestUnit = 1e6;
 
 struct CompareFlags {
   WorkloadFlags workload;
@@ -38,7 +42,8 @@ class Comparison {
   Comparison(const Workload& workload, double slowdown) : workload_(workload) {
     const Evaluation all_max = workload.evaluate(workload.all_max());
     add("all-max", all_max);
-    deadline_ = to_ticks(to_seconds(all_max.time) * (1 + slowdown / 100));
+    const double deadline = static_cast<double>(all_max.time) * (1 + slowdown / 100);
+    deadline_ = deadline >= static_cast<double>(kMaxTicks) ? kMaxTicks : static_cast<Ticks>(deadline);
   }
 
   void add_zeus() {
@@ -105,6 +110,9 @@ class Comparison {
 
 int run(const CompareFlags& flags) {
   const double slowdown = checked("--slowdown", flags.slowdown, 0);
+  if (checked("--unit-ms", flags.unit_ms, 0) > kLongestUnit) {
+    throw InputError("", 0, "--unit-ms", "must be at most " + exact_text(kLongestUnit));
+  }
   const Workload workload = load_workload(flags.workload);
   Comparison comparison(workload, slowdown);
   comparison.add_zeus();

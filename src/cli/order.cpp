@@ -31,10 +31,12 @@ int stages_of(const ShowOrderFlags& flags, const OrderSpec& spec) {
   if (flags.stages) return *flags.stages;
   if (!flags.ranks) throw InputError("", 0, "--stages", "or --ranks is required");
   const int chunks = spec.chunks == 0 ? default_chunks(spec.name) : spec.chunks;
-  if (*flags.ranks < 1 || *flags.ranks > kMaxInstructions) {
-    throw InputError("", 0, "--ranks", "must be at least 1");
+  const std::int64_t stages = std::int64_t{*flags.ranks} * std::max(1, chunks);
+  if (stages < 1 || stages > kMaxInstructions) {
+    throw InputError("", 0, "--ranks",
+                     "with the chunks must make 1 to " + std::to_string(kMaxInstructions) + " stages");
   }
-  return *flags.ranks * std::max(1, chunks);
+  return static_cast<int>(stages);
 }
 
 void print(const Order& order) {

@@ -17,6 +17,8 @@
 namespace slackline {
 namespace {
 
+constexpr double kSlowestStraggler = 1000;
+
 struct PlanFlags {
   WorkloadFlags workload;
   std::string plans = "32";
@@ -55,7 +57,9 @@ PlanOptions plan_options(const PlanFlags& flags, const Workload& workload) {
 }
 
 int run(const PlanFlags& flags) {
-  if (flags.straggler) (void)checked("--straggler", *flags.straggler, 1);
+  if (flags.straggler && checked("--straggler", *flags.straggler, 1) > kSlowestStraggler) {
+    throw InputError("", 0, "--straggler", "must be at most " + exact_text(kSlowestStraggler));
+  }
   const std::optional<int> plans = plan_count(flags.plans);
   const Workload workload = load_workload(flags.workload);
   PlanOptions options = plan_options(flags, workload);

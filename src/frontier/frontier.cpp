@@ -23,13 +23,20 @@ double Frontier::holding_loss(Ticks run, Ticks until) const {
   return held / energy(until) - 1;
 }
 
+Ticks Frontier::least_power_time() const {
+  const auto power = [&](const Breakpoint& point) { return energy(point.time) / to_seconds(point.time); };
+  return std::min_element(breakpoints_.begin(), breakpoints_.end(),
+                          [&](const Breakpoint& a, const Breakpoint& b) { return power(a) < power(b); })
+      ->time;
+}
+
 std::optional<Ticks> Frontier::fastest_within(Watts power) const {
-  // The average power falls all the way: effective cost falls with time and blocking power stays.
+  // Energy is convex in time, so that the average power falls up to its least and rises from there on.
   const auto is_within = [&](Ticks time) { return energy(time) <= power * to_seconds(time); };
-  if (!is_within(slowest())) return std::nullopt;
-  if (is_within(fastest())) return fastest();
   Ticks above = fastest();
-  Ticks within = slowest();
+  Ticks within = least_power_time();
+  if (!is_within(within)) return std::nullopt;
+  if (is_within(above)) return above;
   while (within - above > 1) {
     const Ticks middle = above + (within - above) / 2;
     (is_within(middle) ? within : above) = middle;

@@ -29,9 +29,11 @@ LinearCurve linear_curve(const CostCurve& curve) {
     const CurveOption& fast = curve.options[curve.hull[j - 1]];
     const CurveOption& slow = curve.options[curve.hull[j]];
     const Watts power = (fast.cost - slow.cost) / to_seconds(slow.time - fast.time);
-    linear.slopes.push_back(
-        static_cast<Microwatts>(std::clamp(power.value() * kMicrowattsPerWatt, 1.0, kSteepest)));
+    const double slope = std::min(power.value() * kMicrowattsPerWatt, kSteepest);
+    if (slope < 1) break;  // what saves less than a microwatt is not worth a vertex
+    linear.slopes.push_back(static_cast<Microwatts>(slope));
   }
+  linear.times.resize(linear.slopes.size() + 1);
   // Rounding can turn two nearly equal slopes round; a convex curve needs them in order.
   for (std::size_t j = 1; j < linear.slopes.size(); ++j) {
     linear.slopes[j] = std::min(linear.slopes[j], linear.slopes[j - 1]);

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <deque>
 
 #include "order_makers.h"
 

@@ -91,8 +91,8 @@ OrderSize legal_size(const KnownOrder& order, const OrderSpec& spec, int stages)
     refuse("--chunks",
            order.least_chunks == order.most_chunks
                ? name + " runs with " + number(order.least_chunks) + " chunks a rank, not " + number(chunks)
-               : name + " needs at least " + number(order.least_chunks) + " chunks a rank, not " +
-                     number(chunks));
+               : name + " runs with " + number(order.least_chunks) + " to " + number(order.most_chunks) +
+                     " chunks a rank, not " + number(chunks));
   }
   if (stages % chunks != 0) {
     refuse("--chunks", number(stages) + " stages are no multiple of " + number(chunks) + " chunks a rank");
@@ -103,6 +103,7 @@ OrderSize legal_size(const KnownOrder& order, const OrderSpec& spec, int stages)
                                  " instructions that can be planned");
   }
   if (spec.group_size != 0 && !order.grouped) refuse("--group-size", name + " has no microbatch groups");
+  if (spec.group_size > spec.microbatches) refuse("--group-size", "must be at most the microbatches");
   if (spec.group_size < 0) refuse("--group-size", "must be at least 1");
   OrderSize size{stages / chunks, chunks, static_cast<int>(spec.microbatches), 0};
   size.group_size = spec.group_size == 0 ? size.ranks : spec.group_size;

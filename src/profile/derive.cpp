@@ -1,6 +1,7 @@
 #include "slackline/profile/derive.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "slackline/base/error.h"
@@ -30,7 +31,12 @@ const Options& needed(const StageProfile& stage, InstructionKind kind, std::size
 
 Options share_of(const Options& whole, double share) {
   Options part = whole;
-  for (Measurement& m : part) m.time = m.time * share, m.energy = m.energy * share;
+  for (Measurement& m : part) {
+    m.time = m.time * share;
+    m.energy = m.energy * share;
+    m.time_error = m.time_error * share;
+    m.energy_error = m.energy_error * share;
+  }
   return part;
 }
 
@@ -42,7 +48,10 @@ Options sum_of(const Options& a, const Options& b, std::size_t number) {
       return m.clock == first.clock && m.config == first.config;
     });
     if (second == b.end()) continue;
-    sum.push_back({first.clock, first.time + second->time, first.energy + second->energy, first.config});
+    // The errors of the times add up, as they do where everything is late at once.
+    sum.push_back({first.clock, first.time + second->time, first.energy + second->energy, first.config,
+                   first.time_error + second->time_error,
+                   Joules(std::hypot(first.energy_error.value(), second->energy_error.value()))});
   }
   if (sum.empty()) refuse("the kinds to add up have no clock in common on stage " + std::to_string(number));
   return sum;
@@ -51,7 +60,11 @@ Options sum_of(const Options& a, const Options& b, std::size_t number) {
 void split_backward(Profile& profile, double share) {
   for (std::size_t s = 0; s < profile.stages.size(); ++s) {
     auto& kinds = profile.stages[s].instructions;
-    if (kinds.contains(InstructionKind::kBackwardInput)) continue;
+    const bool has_input = kinds.contains(InstructionKind::kBackwardInput);
+    if (has_input != kinds.contains(InstructionKind::kBackwardWeight)) {
+      refuse("stage " + std::to_string(s) + " has only one half of its backward; measure the other one too");
+    }
+    if (has_input) continue;
     const Options& backward = needed(profile.stages[s], InstructionKind::kBackward, s);
     const double input = s == 0 ? kInputShareOfFirstStage : share;
     kinds[InstructionKind::kBackwardWeight] = share_of(backward, 1 - input);
@@ -82,6 +95,12 @@ void add_recompute(Profile& profile) {
 }  // namespace
 
 void derive_kinds(Profile& profile, std::string_view request) {
+  const std::string_view name = request.substr(0, request.find('='));
+  for (const std::string& earlier : profile.derived) {
+    if (std::string_view(earlier).substr(0, earlier.find('=')) == name) {
+      refuse("'" + std::string(name) + "' is asked for twice");
+    }
+  }
   profile.derived.emplace_back(request);
   if (request == "backward") return join_backward(profile);
   if (request == "recompute") return add_recompute(profile);

@@ -45,12 +45,13 @@ std::vector<Ticks> times_near(const Frontier& frontier, Watts cap) {
     if (const auto time = frontier.fastest_within(cap * (1 - reserve))) times.push_back(*time);
   }
   if (times.empty()) {
-    const Ticks slowest = frontier.slowest();
-    const Watts least = frontier.energy(slowest) / to_seconds(slowest);
+    const Ticks thriftiest = frontier.least_power_time();
+    const Watts least = frontier.energy(thriftiest) / to_seconds(thriftiest);
     throw NoAnswer("no plan draws only " + exact_text(cap.value()) + " W on average; the least is " +
                    exact_text(std::ceil(least.value() * 1e3) / 1e3) + " W, at " +
-                   fixed_text(to_seconds(slowest).value(), 3) + " s");
+                   fixed_text(to_seconds(thriftiest).value(), 3) + " s");
   }
+  times.push_back(frontier.slowest());  // where clocks are exact
   return times;
 }
 
@@ -70,7 +71,11 @@ Goal make_goal(const Workload& workload, const PlanOptions& options, const Front
 }
 
 std::vector<Ticks> target_times(const Frontier& frontier, const Goal& goal, std::optional<int> count) {
-  if (count == 1) return goal.wanted;
+  if (count == 1) {
+    std::vector<Ticks> times = goal.wanted;
+    std::sort(times.begin(), times.end());
+    return times;
+  }
   std::vector<Ticks> kept = goal.wanted;
   kept.push_back(frontier.least_energy_time());
   return count ? spread_times(frontier, kept, static_cast<std::size_t>(*count))
@@ -138,7 +143,11 @@ std::size_t choose(const std::vector<Plan>& plans, const Goal& goal) {
     const auto within = std::find_if(plans.begin(), plans.end(), [&](const Plan& plan) {
       return plan.energy <= *goal.power_cap * plan.time;
     });
-    return within == plans.end() ? plans.size() - 1 : static_cast<std::size_t>(within - plans.begin());
+    if (within == plans.end()) {
+      throw NoAnswer("no plan that was found draws only " + exact_text(goal.power_cap->value()) +
+                     " W on average, though the bound allows it; try a few more watts");
+    }
+    return static_cast<std::size_t>(within - plans.begin());
   }
   std::size_t chosen = 0;
   for (std::size_t k = 1; k < plans.size(); ++k) {

@@ -93,7 +93,7 @@ Plan read_plan(const YamlNode& node, const std::map<std::pair<int, InstructionKi
   node.expect_keys({"time_s", "energy_j", "bound_j", "gap_percent", "late_time_s", "clocks"});
   Plan plan{Seconds(node.at("time_s").positive_number()), Joules(node.at("energy_j").non_negative_number()),
             Joules(node.at("bound_j").positive_number()), Clocks(instructions)};
-  (void)node.at("gap_percent").number();
+  (void)node.at("gap_percent").number();  // follows from the two before it
   if (node.has("late_time_s")) plan.late_time = Seconds(node.at("late_time_s").positive_number());
   std::map<std::pair<int, InstructionKind>, bool> seen;
   for (const YamlNode& item : node.at("clocks").items()) {
@@ -142,7 +142,13 @@ OrderSpec read_order_spec(const YamlNode& root) {
   if (root.has("group_size")) {
     spec.group_size = root.at("group_size").integer(1, static_cast<std::int32_t>(kMaxInstructions));
   }
-  if (spec.name != "csv") return spec;
+  if (spec.name != "csv") {
+    if (root.has("rows")) root.at("rows").fail("only order csv has rows");
+    return spec;
+  }
+  for (const char* key : {"chunks", "group_size"}) {
+    if (root.has(key)) root.at(key).fail("order csv says it by its rows");
+  }
   std::string rows;
   for (const YamlNode& row : root.at("rows").items()) rows += row.text() + "\n";
   const std::int64_t said = spec.microbatches;
@@ -190,7 +196,11 @@ Schedule parse_schedule_yaml(const std::string& file, const std::string& text) {
   if (root.has("data_parallel"))
     schedule.data_parallel = root.at("data_parallel").integer(1, kMaxDataParallel);
   if (root.has("configs")) {
-    for (const YamlNode& label : root.at("configs").items()) schedule.configs.push_back(label.text());
+    for (const YamlNode& label : root.at("configs").items()) {
+      const auto number = static_cast<std::int32_t>(schedule.configs.size()) + 1;
+      if (config_of(schedule.configs, label.text()) != ConfigId(number))
+        label.fail("is empty or comes twice");
+    }
   }
   if (root.has("derived")) {
     for (const YamlNode& request : root.at("derived").items()) schedule.derived.push_back(request.text());
@@ -210,6 +220,9 @@ Schedule parse_schedule_yaml(const std::string& file, const std::string& text) {
   } catch (const InputError& error) {
     root.at("order").fail(error.reason());
   }
+  if (static_cast<std::size_t>(stage_count(order)) != schedule.stages.size()) {
+    root.at("stages").fail("the order has " + std::to_string(stage_count(order)) + " stages");
+  }
   const auto groups = groups_of(order);
   std::size_t instructions = 0;
   for (const auto& stage : order) instructions += stage.size();
@@ -219,6 +232,10 @@ Schedule parse_schedule_yaml(const std::string& file, const std::string& text) {
   }
   for (const YamlNode& plan : plans) {
     schedule.plans.push_back(read_plan(plan, groups, instructions, schedule.configs.size()));
+    const std::size_t count = schedule.plans.size();
+    if (count > 1 && schedule.plans[count - 1].time <= schedule.plans[count - 2].time) {
+      plan.at("time_s").fail("plans must go from the fastest to the slowest");
+    }
   }
   schedule.chosen =
       static_cast<std::size_t>(root.at("chosen").integer(0, static_cast<std::int32_t>(plans.size()) - 1));

@@ -33,6 +33,17 @@ Profile as_planned(const Schedule& schedule, Profile profile) {
     profile.stages[s].transfer = schedule.stages[s].transfer;
   }
   for (const std::string& request : schedule.derived) prepare(profile, request);
+  const StageKinds kinds = special_kinds_of(profile);
+  for (std::size_t s = 0; s < kinds.size(); ++s) {
+    if (kinds[s] == schedule.stages[s].special_kinds) continue;
+    throw InputError(
+        "", 0, "special_kinds",
+        "stage " + std::to_string(s) +
+            " of the profile has other fixed-time kinds or overlapped pairs than the schedule's");
+  }
+  if (profile.configs != schedule.configs) {
+    throw InputError("", 0, "configs", "the labels of the profile are not those of the schedule");
+  }
   return profile;
 }
 
@@ -61,10 +72,8 @@ std::vector<PlanVerification> verify(const Schedule& schedule, const Profile& pr
                             check_certificate(problem, solved.optima[k])};
     compare("time_s", plan.time.value(), result.time.value(), result.fault);
     compare("energy_j", plan.energy.value(), result.energy.value(), result.fault);
-    if (plan.late_time) {
-      const Seconds late = to_seconds(evaluations[k].late_time);
-      compare("late_time_s", plan.late_time->value(), late.value(), result.fault);
-    }
+    const Seconds late = to_seconds(evaluations[k].late_time);
+    compare("late_time_s", plan.late_time.value_or(plan.time).value(), late.value(), result.fault);
     compare("bound_j", plan.bound.value(), bound.value(), result.fault);
     compare("all_max_time_s", schedule.all_max_time.value(), to_seconds(all_max.time).value(), result.fault);
     compare("all_max_energy_j", schedule.all_max_energy.value(), all_max.energy.value(), result.fault);

@@ -1,7 +1,6 @@
 #include "slackline/schedule/workload.h"
 
 #include <algorithm>
-#include <cassert>
 #include <utility>
 
 #include "slackline/base/error.h"
@@ -55,17 +54,6 @@ void check_length(const Dag& dag, const std::vector<std::vector<CurveOption>>& m
   }
 }
 
-StageKinds special_kinds_of(const Profile& profile) {
-  StageKinds kinds;
-  for (const StageProfile& stage : profile.stages) {
-    kinds.emplace_back();
-    for (const auto& [kind, options] : stage.instructions) {
-      if (is_fixed_time(kind) || kind == InstructionKind::kOverlapped) kinds.back().insert(kind);
-    }
-  }
-  return kinds;
-}
-
 Dag make_dag(const Profile& profile, const OrderSpec& spec, const StageKinds& kinds) {
   const auto stages = static_cast<int>(profile.stages.size());
   std::vector<Ticks> transfer;
@@ -84,7 +72,10 @@ Dag make_dag(const Profile& profile, const OrderSpec& spec, const StageKinds& ki
   return Dag(with_kinds(order, kinds), transfer);
 }
 
-std::string way_to_derive(InstructionKind kind) {
+std::string way_to_derive(const StageProfile& stage, InstructionKind kind) {
+  const auto has = [&](InstructionKind made_from) { return stage.instructions.contains(made_from); };
+  const bool has_halves = has(InstructionKind::kBackwardInput) && has(InstructionKind::kBackwardWeight);
+  if (kind == InstructionKind::kBackward ? !has_halves : !has(InstructionKind::kBackward)) return "";
   switch (kind) {
     case InstructionKind::kBackwardInput:
     case InstructionKind::kBackwardWeight:
@@ -102,10 +93,11 @@ std::string way_to_derive(InstructionKind kind) {
 void check_kinds(const Dag& dag, const Profile& profile, const OrderSpec& spec) {
   for (const Instruction& i : dag.instructions()) {
     if (profile.stages[i.stage.index()].instructions.contains(i.kind)) continue;
+    const StageProfile& stage = profile.stages[i.stage.index()];
     throw InputError("", 0, "--order",
                      spec.name + " runs '" + std::string(name_of(i.kind)) +
                          "', which the profile lacks for stage " + std::to_string(i.stage.value()) +
-                         way_to_derive(i.kind));
+                         way_to_derive(stage, i.kind));
   }
 }
 
@@ -129,6 +121,17 @@ std::size_t stage_of_rank(const Dag& dag, const Profile& profile, int rank) {
 }
 
 }  // namespace
+
+StageKinds special_kinds_of(const Profile& profile) {
+  StageKinds kinds;
+  for (const StageProfile& stage : profile.stages) {
+    kinds.emplace_back();
+    for (const auto& [kind, options] : stage.instructions) {
+      if (is_fixed_time(kind) || kind == InstructionKind::kOverlapped) kinds.back().insert(kind);
+    }
+  }
+  return kinds;
+}
 
 Workload::Workload(Profile profile, OrderSpec order)
     : profile_(std::move(profile)),
@@ -197,7 +200,11 @@ Clocks Workload::all_max() const {
 }
 
 Evaluation Workload::evaluate(const Clocks& clocks) const {
-  assert(clocks.size() == dag_.size());
+  if (clocks.size() != dag_.size()) {
+    throw InputError("", 0, "clocks",
+                     "there are " + std::to_string(clocks.size()) + " for " + std::to_string(dag_.size()) +
+                         " instructions");
+  }
   std::vector<Ticks> durations(dag_.size());
   std::vector<Ticks> late_durations(dag_.size());
   Joules cost;

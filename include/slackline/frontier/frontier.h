@@ -26,8 +26,9 @@ class Frontier {
   [[nodiscard]] Joules energy(Ticks time) const;
   /// What it costs to have run at `run` and to wait until `until`, relative to the least energy there.
   [[nodiscard]] double holding_loss(Ticks run, Ticks until) const;
-  /// The smallest time at which the least energy over the time is at most `power`; nothing if only waiting
-  /// longer than the slowest would do.
+  /// Where the least energy over the time, the average power, is smallest.
+  [[nodiscard]] Ticks least_power_time() const;
+  /// The smallest time at which the average power is at most `power`, if there is one.
   [[nodiscard]] std::optional<Ticks> fastest_within(Watts power) const;
 
  private:

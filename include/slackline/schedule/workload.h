@@ -22,6 +22,9 @@ struct Evaluation {
 /// A clock for every instruction, by its index in the DAG; 0 MHz for fixed-time ones.
 using Clocks = std::vector<ClockSetting>;
 
+/// For each stage the kinds that shape the order where it has them: fixed-time ones, overlapped pairs.
+[[nodiscard]] StageKinds special_kinds_of(const Profile& profile);
+
 /// One iteration of a profiled model: what runs, in which order, and what every clock of it costs.
 class Workload {
  public:
@@ -45,7 +48,8 @@ class Workload {
 
   /// Every instruction at its stage's highest clock: what people run today.
   [[nodiscard]] Clocks all_max() const;
-  /// What the clocks alone give. InputError for a clock that was not measured.
+  /// What the clocks alone give. InputError for a clock that was not measured, or if there is not one for
+  /// each instruction.
   [[nodiscard]] Evaluation evaluate(const Clocks& clocks) const;
 
  private:
