@@ -221,9 +221,19 @@ slackline_channel gradients_of(int stage) {
   return activations_of(stage) + 1;
 }
 
+/// What the waiting process takes in turn; blocked otherwise, so that none is lost between two looks.
+sigset_t awaited_signals() {
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  ::sigaddset(&signals, SIGCHLD);
+  ::sigaddset(&signals, SIGTERM);
+  return signals;
+}
+
 [[noreturn]] void run_stage(const Flags& flags, int stage, const std::vector<SocketPair>& sockets) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  ::signal(SIGTERM, SIG_DFL);
+  const sigset_t signals = awaited_signals();
+  ::sigprocmask(SIG_UNBLOCK, &signals, nullptr);
   for (int link = 0; link < flags.stages - 1; ++link) {
     const SocketPair& pair = sockets[static_cast<std::size_t>(link)];
     if (link != stage) ::close(pair[0]);
@@ -253,34 +263,25 @@ slackline_channel gradients_of(int stage) {
   std::exit(0);
 }
 
-volatile sig_atomic_t g_terminated = 0;
-void on_terminate(int) {
-  g_terminated = 1;
-}
-
 /// Waits for every stage; when one fails or we are told to end, ends the others.
 int wait_for(const std::vector<pid_t>& children) {
+  const sigset_t signals = awaited_signals();
   int status_of_job = 0;
   std::size_t left = children.size();
-  const auto end_all = [&] {
+  const auto end_all = [&](int status) {
+    if (status_of_job == 0) status_of_job = status;
     for (const pid_t child : children) ::kill(child, SIGKILL);
   };
-  while (left > 0) {
+  while (true) {
     int status = 0;
-    const pid_t ended = ::waitpid(-1, &status, 0);
-    if (ended < 0 && errno != EINTR) break;
-    if (g_terminated != 0) {
-      end_all();
-      status_of_job = 128 + SIGTERM;
+    while (left > 0 && ::waitpid(-1, &status, WNOHANG) > 0) {
+      --left;
+      if (status == 0 || status_of_job != 0) continue;
+      end_all(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
     }
-    if (ended < 0) continue;
-    --left;
-    if (status != 0 && status_of_job == 0) {
-      status_of_job = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-      end_all();
-    }
+    if (left == 0) return status_of_job;
+    if (::sigwaitinfo(&signals, nullptr) == SIGTERM) end_all(128 + SIGTERM);
   }
-  return status_of_job;
 }
 
 }  // namespace
@@ -295,9 +296,8 @@ int main(int argc, char** argv) {
     }
   }
   ::signal(SIGCHLD, SIG_DFL);
-  struct sigaction action {};
-  action.sa_handler = on_terminate;  // without SA_RESTART: waitpid returns
-  ::sigaction(SIGTERM, &action, nullptr);
+  const sigset_t signals = awaited_signals();
+  ::sigprocmask(SIG_BLOCK, &signals, nullptr);
   std::vector<pid_t> children;
   for (int stage = 0; stage < flags.stages; ++stage) {
     const pid_t child = ::fork();
