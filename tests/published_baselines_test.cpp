@@ -63,6 +63,12 @@ double saving_percent(Joules energy, Joules baseline) {
   return (1 - energy / baseline) * 100;
 }
 
+/// Energy of a job of `pipelines` whose slowest makes the others wait, as the artifact's figures have it:
+/// they add the waiting of pipelines + 1 instead of pipelines - 1.
+Joules artifact_energy(const EnvPipePlan& plan, const Workload& workload, Seconds waiting, int pipelines) {
+  return plan.evaluation.energy * pipelines + workload.blocking_power() * waiting * (pipelines + 1);
+}
+
 TEST_CASE("Perseus: the fitted frontier is the published one at every sampled time", "[schedule]") {
   std::map<Case, std::vector<PerseusPoint>> replicas;
   const std::vector<Row> rows = read_rows("frontiers.csv");
@@ -187,7 +193,7 @@ TEST_CASE("EnvPipe: savings with a straggler are the published ones, waiting cou
     const Joules baseline =
         (all_max.energy - workload.blocking_power() * (to_seconds(all_max.time) - time)) * kPipelines +
         workload.blocking_power() * waiting * (kPipelines - 1);
-    const Joules energy = envpipe_artifact_energy(envpipe(workload), workload, waiting, kPipelines);
+    const Joules energy = artifact_energy(envpipe(workload), workload, waiting, kPipelines);
     CHECK(std::abs(saving_percent(energy, baseline) - published) < 0.06);
   }
 }

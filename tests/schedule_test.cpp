@@ -265,6 +265,7 @@ TEST_CASE(
       const Schedule schedule = make_plans(workload, options).schedule;
       const Plan& chosen = schedule.plans[schedule.chosen];
       CHECK(chosen.energy / chosen.time <= *options.power_cap);
+      if (options.plans == 1) CHECK(schedule.plans.size() == 1);
       ++answered;
     } catch (const NoAnswer&) {  // allowed by the bound, but no clocks were found
     }

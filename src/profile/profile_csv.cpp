@@ -147,7 +147,7 @@ std::map<Key, Samples> read_rows(const std::string& file, const std::string& tex
     if (!kind) table->fail("instruction", "unknown instruction " + table->quoted("instruction"));
     const int stage = table->integer("stage", 0, kMaxStages - 1);
     const bool fixed = is_fixed_time(*kind);
-    const int clock = table->integer("frequency", fixed ? 0 : 1, fixed ? 0 : 100'000);
+    const int clock = table->integer("frequency", fixed ? 0 : 1, fixed ? 0 : kMaxClock);
     if (fixed && !table->config().empty()) table->fail("config", "a kind with a fixed time takes no label");
     Samples& samples = rows[{stage, *kind, -clock, table->config()}];
     if (!samples.ranks.insert(table->rank()).second) {

@@ -7,8 +7,6 @@
 namespace slackline {
 namespace {
 
-constexpr int kMaxClock = 100'000;
-
 Measurement read_fixed_time(const YamlNode& node) {
   node.expect_keys({"time_s", "energy_j"});
   return {Megahertz(0), Seconds(node.at("time_s").positive_number()),

@@ -114,15 +114,11 @@ EnvPipePlan envpipe(const Workload& workload) {
     if (is_outer[i]) assignment.raise_to_highest(i);
   }
   EnvPipePlan plan;
-  while (raise_lowest(assignment, critical_path(dag, assignment.durations()))) ++plan.rounds;
+  while (raise_lowest(assignment, critical_path(dag, assignment.durations()))) {
+  }
   plan.clocks = assignment.clocks();
   plan.evaluation = workload.evaluate(plan.clocks);
   return plan;
-}
-
-Joules envpipe_artifact_energy(const EnvPipePlan& plan, const Workload& workload, Seconds waiting,
-                               int pipelines) {
-  return plan.evaluation.energy * pipelines + workload.blocking_power() * waiting * (pipelines + 1);
 }
 
 }  // namespace slackline

@@ -71,11 +71,7 @@ Goal make_goal(const Workload& workload, const PlanOptions& options, const Front
 }
 
 std::vector<Ticks> target_times(const Frontier& frontier, const Goal& goal, std::optional<int> count) {
-  if (count == 1) {
-    std::vector<Ticks> times = goal.wanted;
-    std::sort(times.begin(), times.end());
-    return times;
-  }
+  if (count == 1) return goal.wanted;
   std::vector<Ticks> kept = goal.wanted;
   kept.push_back(frontier.least_energy_time());
   return count ? spread_times(frontier, kept, static_cast<std::size_t>(*count))
@@ -206,6 +202,10 @@ Planning make_plans(const Workload& workload, const PlanOptions& options, const 
     }
   }
   schedule.chosen = choose(schedule.plans, goal);
+  if (options.plans == 1) {  // a power cap tries several
+    schedule.plans = {std::move(schedule.plans[schedule.chosen])};
+    schedule.chosen = 0;
+  }
   return planning;
 }
 

@@ -14,8 +14,6 @@
 namespace slackline {
 namespace {
 
-constexpr int kMaxClock = 100'000;
-
 /// Indices of the instructions of one stage and kind, in the order of execution. Fixed-time kinds have none:
 /// there is nothing to say of them.
 using Group = std::vector<std::size_t>;

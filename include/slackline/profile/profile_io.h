@@ -8,6 +8,7 @@ namespace slackline {
 /// Limits that keep a hostile file from exhausting memory; far above any real job.
 inline constexpr int kMaxStages = 4096;
 inline constexpr int kMaxTensorParallel = 1024;
+inline constexpr int kMaxClock = 100'000;  // MHz
 
 /// Reads `slackline: profile/1` (YAML), or, for a name that ends in .csv, the public form
 /// `stage,instruction,frequency,time,energy` (MHz, s, J). Rows of several ranks of a stage become one

@@ -8,7 +8,6 @@ struct EnvPipePlan {
   /// What the clocks really give, which is also what the artifact publishes; it can be slower than all-max
   /// where the highest clock is not the fastest.
   Evaluation evaluation;
-  int rounds = 0;
 };
 
 /// EnvPipe (ATC 2023) as the Perseus artifact ports it. The outer envelope (the last stage, the first forward
@@ -19,11 +18,5 @@ struct EnvPipePlan {
 /// where the path is the envelope itself; if the last stage is not the heaviest it goes on for ever, with the
 /// same clocks. Between critical paths of exactly the same length the choice is ours.
 [[nodiscard]] EnvPipePlan envpipe(const Workload& workload);
-
-/// Energy of a job of `pipelines` whose slowest makes the others wait for `waiting`, as the artifact's
-/// figures with a straggler have it: they add the waiting of pipelines + 1 instead of pipelines - 1. Without
-/// a straggler (no waiting) they are right.
-[[nodiscard]] Joules envpipe_artifact_energy(const EnvPipePlan& plan, const Workload& workload,
-                                             Seconds waiting, int pipelines);
 
 }  // namespace slackline
