@@ -14,6 +14,7 @@
 #include "mailbox.h"
 #include "scratch_folder.h"
 #include "slackline/base/error.h"
+#include "slackline/device/open_device.h"
 #include "slackline/device/sim_world.h"
 
 namespace slackline {
@@ -252,26 +253,30 @@ TEST_CASE("device: a lock survives the process that set it, until somebody unloc
   stage.sleep_until(Seconds(1));
   CHECK(world.observed_clock(GpuId(1)) == kMiddle);
 
-  CHECK(unlock_simulated_gpu("sim:" + node.path + "#1"));
+  open_device("simnode:" + node.path)->restore(GpuId(1), "");
   CHECK(world.locked_clock(GpuId(1)) == std::nullopt);
   stage.sleep_until(Seconds(2));
   CHECK(world.observed_clock(GpuId(1)) == kHigh);
 }
 
-TEST_CASE("device: a GPU is unlocked by its name alone; a node that is gone has nothing to unlock",
-          "[device]") {
+TEST_CASE("device: a simulated GPU is found again by its device's spec and its UUID", "[device]") {
   auto node = std::make_unique<Node>(std::vector{easy_stage(2)});
   SimDevice device(std::make_shared<SimWorld>(node->path));
-  CHECK(device.gpu_count() == 2);
+  CHECK(all_gpus(device) == std::vector{GpuId(0), GpuId(1)});
   device.lock_clock(GpuId(1), kLow);
-  const std::string name = device.gpu_name(GpuId(1));
-  CHECK(name != device.gpu_name(GpuId(0)));
-  CHECK(unlock_simulated_gpu(name));
+  const std::string uuid = device.identity(GpuId(1)).uuid;
+  CHECK(uuid != device.identity(GpuId(0)).uuid);
+  CHECK(uuid.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.") ==
+        std::string::npos);
+  REQUIRE(is_device_spec(device.spec()));
+  const auto again = open_device(device.spec());
+  const auto gpu = find_gpu(*again, uuid);
+  REQUIRE(gpu == GpuId(1));
+  again->restore(*gpu, device.state(GpuId(1)));
   CHECK(node->world->locked_clock(GpuId(1)) == std::nullopt);
-  CHECK(unlock_simulated_gpu("sim:" + node->path + "#99"));  // no such GPU: nothing to do
-  CHECK_FALSE(unlock_simulated_gpu("GPU-8f6d"));
+  CHECK(find_gpu(*again, "GPU-8f6d") == std::nullopt);
   node.reset();
-  CHECK(unlock_simulated_gpu(name));
+  CHECK_THROWS_AS(open_device(device.spec()), DeviceError);
 }
 
 TEST_CASE("device: a clock that the GPU does not have is refused and changes nothing", "[device]") {
@@ -414,11 +419,11 @@ TEST_CASE("device: time stands still while a stage's request waits for the owner
   });
   pass_wall_time(20);
   CHECK_FALSE(done);
-  world.take_requests(0, 1);
+  world.take_requests(GpuId(0), 1);
   pass_wall_time(20);
   CHECK_FALSE(done);
   world.lock_clock(GpuId(0), kMiddle);  // what was asked for counts from the moment of asking
-  world.take_requests(0, 1);
+  world.take_requests(GpuId(0), 1);
   job.join();
   CHECK(within_nanoseconds(world.now(), 0.010 + 0.9 * 0.15));
 }
@@ -440,7 +445,7 @@ TEST_CASE("device: the last request of a stage that leaves is served before time
   });
   pass_wall_time(20);
   CHECK_FALSE(done);
-  world.take_requests(0, 1);
+  world.take_requests(GpuId(0), 1);
   job.join();
   CHECK(within_nanoseconds(world.now(), 0.1));
 }

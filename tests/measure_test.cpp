@@ -14,6 +14,7 @@
 #include "slackline/measure/clock_sweep.h"
 #include "slackline/measure/energy_meter.h"
 #include "slackline/measure/line_fit.h"
+#include "test_device.h"
 
 namespace slackline {
 namespace {
@@ -68,7 +69,7 @@ TEST_CASE("measure: the standard error of a slope says how far it is from the tr
 }
 
 /// GPUs of constant power behind counters that tick, and a time that goes as far as a test lets it.
-class FakeGpus : public Device {
+class FakeGpus : public TestDevice {
  public:
   struct Gpu {
     Watts power;
@@ -77,13 +78,6 @@ class FakeGpus : public Device {
   FakeGpus(std::vector<Gpu> gpus, Seconds period) : gpus_(std::move(gpus)), period_(period) {}
 
   [[nodiscard]] int gpu_count() const override { return static_cast<int>(gpus_.size()); }
-  [[nodiscard]] std::string gpu_name(GpuId gpu) const override {
-    return "fake" + std::to_string(gpu.value());
-  }
-  [[nodiscard]] std::vector<Megahertz> supported_clocks(GpuId) const override { return {Megahertz(1000)}; }
-  void lock_clock(GpuId, Megahertz) override {}
-  void unlock_clock(GpuId) override {}
-  [[nodiscard]] Megahertz observed_clock(GpuId) override { return Megahertz(1000); }
   [[nodiscard]] EnergyReading energy(GpuId gpu) override {
     const Gpu& state = gpus_[gpu.index()];
     const std::lock_guard lock(mutex_);
@@ -92,7 +86,7 @@ class FakeGpus : public Device {
     const Seconds at = state.phase + period_ * ticks;
     return {Joules(1e6) + state.power * at, at};
   }
-  [[nodiscard]] Seconds energy_refresh_period() const override { return period_; }
+  [[nodiscard]] Seconds energy_refresh_period() override { return period_; }
 
   /// Time goes on to `time`; returns when everybody has seen all of it.
   void let_run_until(Seconds time) {

@@ -25,6 +25,7 @@
 #include "slackline/runtime/runtime_folder.h"
 #include "slackline/runtime/step_log.h"
 #include "slackline_sim.h"
+#include "test_device.h"
 
 namespace slackline {
 namespace {
@@ -181,126 +182,165 @@ struct Node {
   std::optional<SimDevice> device;
 };
 
-TEST_CASE("runtime: a journal entry is on the disk, names GPU and owner, and goes when cleared",
-          "[runtime]") {
-  const ScratchFolder folder;
-  Journal journal(folder.file("journal"));
-  journal.record("sim:/a/b#0");
-  journal.record("sim:/a/b#1");
-  journal.record("sim:/a/b#1");  // its owner may do so again
-  const auto entries = Journal(folder.file("journal")).entries();
-  REQUIRE(entries.size() == 2);
-  for (const Journal::Entry& entry : entries) {
-    CHECK(contains(entry.gpu, "sim:/a/b#"));
-    CHECK(entry.owner == this_process());
-  }
-  CHECK(journal.restore_leftovers().empty());  // the owner lives
-  journal.clear("sim:/a/b#0");
-  journal.clear("sim:/a/b#0");
-  CHECK(journal.entries().size() == 1);
+/// What a process leaves that locks `gpu` of `node` and is then killed.
+OtherProcess owner_of(Node& node, GpuId gpu) {
+  return OtherProcess([&node, gpu] {
+    const SimDevice device(std::make_shared<SimWorld>(node.path));
+    auto* claim = new Journal::Claim(Journal(node.journal_folder).claim(device.identity(gpu).uuid));
+    claim->record(device, "", Megahertz(0));
+    SimWorld(node.path).lock_clock(gpu, Megahertz(1000));
+  });
 }
 
-TEST_CASE("runtime: a GPU that a living process owns is refused, one of a dead process is not", "[runtime]") {
+TEST_CASE("runtime: a journal entry is on the disk, says how to undo the change, and goes when cleared",
+          "[runtime]") {
+  const ScratchFolder folder;
+  const Journal journal(folder.file("journal"));
+  const TestDevice device;
+  {
+    auto first = journal.claim("GPU-1");
+    auto second = journal.claim("GPU-2");
+    first.record(device, "", Megahertz(0));
+    second.record(device, "level-3", Megahertz(1200));
+    second.record(device, "level-3", Megahertz(1200));
+    const auto entries = Journal(folder.file("journal")).entries();
+    REQUIRE(entries.size() == 2);
+    CHECK(entries[0].gpu == "GPU-1");
+    CHECK(entries[1].gpu == "GPU-2");
+    CHECK(entries[1].device == "test");
+    CHECK(entries[1].state == "level-3");
+    CHECK(entries[1].baseline == Megahertz(1200));
+    CHECK(entries[1].owner == ::getpid());
+    CHECK(journal.restore_leftovers().gpus.empty());  // the owner lives
+    first.clear();
+    first.clear();
+    CHECK(journal.entries().size() == 1);
+    second.clear();
+  }
+  CHECK(std::filesystem::is_empty(folder.file("journal")));
+}
+
+TEST_CASE(
+    "runtime: a GPU that another process has is refused and its owner named, one of a dead process is not",
+    "[runtime]") {
   Node node;
-  Journal journal(node.journal_folder);
-  const std::string gpu = node.device->gpu_name(GpuId(1));
-  OtherProcess owner([&] {
-    Journal(node.journal_folder).record(gpu);
-    SimWorld(node.path).lock_clock(GpuId(1), Megahertz(1000));
-  });
-  CHECK_THROWS_AS(journal.record(gpu), DeviceError);
-  CHECK_NOTHROW(journal.record(node.device->gpu_name(GpuId(0))));
-  CHECK(journal.restore_leftovers().empty());
+  const Journal journal(node.journal_folder);
+  const std::string gpu = node.device->identity(GpuId(1)).uuid;
+  OtherProcess owner = owner_of(node, GpuId(1));
+  CHECK_THROWS_WITH(static_cast<void>(journal.claim(gpu)),
+                    Catch::Contains("process " + std::to_string(owner.pid()) + " has it"));
+  CHECK_NOTHROW(static_cast<void>(journal.claim(node.device->identity(GpuId(0)).uuid)));
+  CHECK(journal.restore_leftovers().gpus.empty());
   CHECK(node.locked() == 1);
   owner.kill();
   SECTION("it can be taken over") {
-    journal.record(gpu);
-    CHECK(journal.restore_leftovers().empty());
+    const auto claim = journal.claim(gpu);
+    CHECK(journal.restore_leftovers().gpus.empty());
   }
   SECTION("what it left locked is restored, once") {
-    CHECK(journal.restore_leftovers() == std::vector{gpu});
+    CHECK(journal.restore_leftovers().gpus == std::vector{gpu});
     CHECK(node.locked() == 0);
-    CHECK(journal.entries().size() == 1);
-    CHECK(journal.restore_leftovers().empty());
+    CHECK(journal.restore_leftovers().gpus.empty());
+  }
+  SECTION("a baseline is what it is restored to") {
+    Journal::Claim claim = journal.claim(gpu);
+    claim.record(*node.device, "", Megahertz(1200));
+    { const Journal::Claim gone = std::move(claim); }
+    CHECK(journal.restore_leftovers().gpus == std::vector{gpu});
+    CHECK(node.world->locked_clock(GpuId(1)) == Megahertz(1200));
   }
 }
 
-TEST_CASE("runtime: an owner is known by its start time, not only its process number", "[runtime]") {
+TEST_CASE("runtime: an entry cut short at any byte still restores its GPU", "[runtime]") {
   Node node;
-  Journal journal(node.journal_folder);
-  const std::string gpu = node.device->gpu_name(GpuId(2));
-  journal.record(gpu);
-  node.world->lock_clock(GpuId(2), Megahertz(1000));
-  // As if this process's number had belonged to another one before.
-  std::string file;
-  for (const auto& entry : std::filesystem::directory_iterator(node.journal_folder)) file = entry.path();
-  std::string text = slurp(file);
-  text.insert(text.find("start_time: ") + 12, "1");
-  spill(file, text);
-  CHECK(journal.restore_leftovers() == std::vector{gpu});
-  CHECK(node.locked() == 0);
+  const Journal journal(node.journal_folder);
+  const std::string gpu = node.device->identity(GpuId(2)).uuid;
+  const std::string file = node.journal_folder + "/" + gpu + ".yaml";
+  const auto candidates = [&] {
+    std::vector<std::unique_ptr<Device>> devices;
+    devices.push_back(std::make_unique<TestDevice>());
+    devices.push_back(std::make_unique<SimDevice>(node.world));
+    return devices;
+  };
+  journal.claim(gpu).record(*node.device, "", Megahertz(0));
+  const std::string whole = slurp(file);
+  for (std::size_t length = 0; length <= whole.size(); ++length) {
+    CAPTURE(length);
+    spill(file, whole.substr(0, length));
+    node.world->lock_clock(GpuId(2), Megahertz(1000));
+    const auto restored = journal.restore_leftovers(candidates);
+    CHECK(restored.gpus == std::vector{gpu});
+    CHECK(restored.failures.empty());
+    CHECK(node.locked() == 0);
+    CHECK_FALSE(std::filesystem::exists(file));
+  }
 }
 
-TEST_CASE("runtime: an entry that cannot be read or served keeps no other from being restored", "[runtime]") {
+TEST_CASE("runtime: an entry that cannot be served keeps no other from being restored", "[runtime]") {
   Node node;
-  Journal journal(node.journal_folder);
-  const std::string gpu = node.device->gpu_name(GpuId(0));
-  const std::string damaged = node.folder.file("damaged");
-  spill(damaged, "not a node");
-  OtherProcess owner([&] {
-    Journal own(node.journal_folder);
-    own.record(gpu);
-    own.record("sim:" + damaged + "#0");
-    own.record("another-driver:0");
-    SimWorld(node.path).lock_clock(GpuId(0), Megahertz(1000));
-  });
+  const Journal journal(node.journal_folder);
+  const std::string gpu = node.device->identity(GpuId(0)).uuid;
+  spill(node.folder.file("damaged"), "not a node");
+  OtherProcess owner = owner_of(node, GpuId(0));
   owner.kill();
-  spill(node.journal_folder + "/garbage.yaml", "\x01\x02{{{");
-  spill(node.journal_folder + "/empty.yaml", "");
+  const std::string text = slurp(node.journal_folder + "/" + gpu + ".yaml");
+  const auto with = [&](const std::string& name, const std::string& device) {
+    std::string other = text;
+    other.replace(other.find(node.path), node.path.size(), device);
+    other.replace(other.find(gpu), gpu.size(), name);
+    spill(node.journal_folder + "/" + name + ".yaml", other);
+  };
+  with("SIM-1", node.folder.file("damaged"));
+  with("SIM-2", node.folder.file("gone"));
+  spill(node.journal_folder + "/GPU-3.yaml", "\x01\x02{{{");
+  spill(node.journal_folder + "/strange name.yaml", "");
   spill(node.journal_folder + "/notes.txt", "not an entry");
-  std::filesystem::create_directory(node.journal_folder + "/folder.yaml");
-  std::vector<std::string> restored;
-  CHECK_NOTHROW(restored = journal.restore_leftovers());
-  CHECK(std::count(restored.begin(), restored.end(), gpu) == 1);
+  std::filesystem::create_directory(node.journal_folder + "/GPU-4.yaml");
+  const auto restored = journal.restore_leftovers();
+  CHECK(restored.gpus.size() == 2);  // the node that is gone took its GPU along
+  CHECK(std::count(restored.gpus.begin(), restored.gpus.end(), gpu) == 1);
+  REQUIRE(restored.failures.size() == 3);
+  CHECK(contains(restored.failures[0], "GPU-3: "));
   CHECK(node.locked() == 0);
-  CHECK_NOTHROW(journal.record(gpu));
 }
 
 TEST_CASE("runtime: what a writer left unfinished goes after a minute", "[runtime]") {
   const ScratchFolder folder;
   const std::string path = folder.file("journal");
-  Journal journal(path);
-  journal.record("sim:/a/b#0");
+  const Journal journal(path);
   spill(path + "/abc.yaml.k3J9xQ", "");
   spill(path + "/abd.yaml.p0K2zR", "");
   const auto now = std::filesystem::file_time_type::clock::now();
   std::filesystem::last_write_time(path + "/abc.yaml.k3J9xQ", now - std::chrono::minutes(2));
-  CHECK(journal.restore_leftovers().empty());
+  CHECK(journal.restore_leftovers().gpus.empty());
   CHECK_FALSE(std::filesystem::exists(path + "/abc.yaml.k3J9xQ"));
   CHECK(std::filesystem::exists(path + "/abd.yaml.p0K2zR"));  // somebody may be about to rename it
-  CHECK(journal.entries().size() == 1);
 }
 
 TEST_CASE("runtime: an entry that cannot be written is a fault of the device, not of the job's input",
           "[runtime]") {
   const ScratchFolder folder;
-  Journal journal(folder.file("journal"));
+  const Journal journal(folder.file("journal"));
+  auto claim = journal.claim("GPU-1");
   std::filesystem::remove_all(folder.file("journal"));
-  CHECK_THROWS_AS(journal.record("sim:/a/b#0"), DeviceError);
+  CHECK_THROWS_AS(claim.record(TestDevice(), "", Megahertz(0)), DeviceError);
 }
 
 TEST_CASE("runtime: a guardian restores when the process that it guards has closed or died", "[runtime]") {
   Node node;
-  const std::string gpu = node.device->gpu_name(GpuId(3));
   std::array<int, 2> lifeline{};
   std::array<int, 2> guards{};  // open at its far end for as long as the guardian lives
   REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, lifeline.data()) == 0);
   REQUIRE(::pipe(guards.data()) == 0);
   OtherProcess owner([&] {
-    Journal(node.journal_folder).record(gpu);
-    SimWorld(node.path).lock_clock(GpuId(3), Megahertz(1000));
     const pid_t self = ::getpid();
-    if (::fork() != 0) return;
+    if (::fork() != 0) {
+      const SimDevice device(std::make_shared<SimWorld>(node.path));
+      auto* claim = new Journal::Claim(Journal(node.journal_folder).claim(device.identity(GpuId(3)).uuid));
+      claim->record(device, "", Megahertz(0));
+      SimWorld(node.path).lock_clock(GpuId(3), Megahertz(1000));
+      return;
+    }
     ::dup2(lifeline[0], STDIN_FILENO);
     ::close(lifeline[0]);
     ::close(lifeline[1]);
@@ -324,21 +364,16 @@ TEST_CASE("runtime: a guardian restores when the process that it guards has clos
 // Agent and client
 
 /// Remembers what was asked of it, a line a call: "0:1200" or "0:-".
-class RecordingDevice : public Device {
+class RecordingDevice : public TestDevice {
  public:
   [[nodiscard]] int gpu_count() const override { return 4; }
-  [[nodiscard]] std::string gpu_name(GpuId gpu) const override {
-    return "recording:" + std::to_string(gpu.value());
-  }
-  [[nodiscard]] std::vector<Megahertz> supported_clocks(GpuId) const override { return {Megahertz(1400)}; }
   void lock_clock(GpuId gpu, Megahertz clock) override {
-    if (clock == refused) throw DeviceError("lock clock", gpu_name(gpu), "no");
+    if (clock == refused) throw DeviceError("lock clock", identity(gpu).uuid, "no");
     calls.push_back(std::to_string(gpu.value()) + ":" + std::to_string(clock.value()));
   }
-  void unlock_clock(GpuId gpu) override { calls.push_back(std::to_string(gpu.value()) + ":-"); }
-  [[nodiscard]] Megahertz observed_clock(GpuId) override { return Megahertz(1400); }
-  [[nodiscard]] EnergyReading energy(GpuId) override { return {}; }
-  [[nodiscard]] Seconds energy_refresh_period() const override { return Seconds(0.1); }
+  void restore(GpuId gpu, const std::string&) override {
+    calls.push_back(std::to_string(gpu.value()) + ":-");
+  }
 
   std::vector<std::string> calls;
   Megahertz refused;
@@ -604,7 +639,10 @@ TEST_CASE("runtime: a stage of which the first GPU is refused leaves nothing in 
 TEST_CASE("runtime: a GPU that another process owns is neither locked nor unlocked", "[runtime]") {
   Served served;
   const std::string folder = std::filesystem::path(std::getenv(kSocketVariable)).parent_path() / "journal";
-  OtherProcess owner([&] { Journal(folder).record("recording:1"); });
+  OtherProcess owner([&] {
+    auto* claim = new Journal::Claim(Journal(folder).claim(served.device.identity(GpuId(1)).uuid));
+    claim->record(served.device, "", Megahertz(0));
+  });
   slackline_session* session = nullptr;
   REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
   slackline_step_begin(session);
@@ -616,7 +654,7 @@ TEST_CASE("runtime: a GPU that another process owns is neither locked nor unlock
   for (const std::string& call : served.calls()) CHECK(call.front() == '0');
   const auto entries = served.journal.entries();
   REQUIRE(entries.size() == 1);
-  CHECK(entries[0].owner.pid == owner.pid());
+  CHECK(entries[0].owner == owner.pid());
 }
 
 // Runtime folder

@@ -15,7 +15,10 @@ std::string journal_folder(const std::string& runtime_folder) {
 }
 
 void restore_leftovers(const std::string& runtime_folder) {
-  const std::vector<std::string> restored = Journal(journal_folder(runtime_folder)).restore_leftovers();
+  const auto [restored, failures] = Journal(journal_folder(runtime_folder)).restore_leftovers();
+  for (const std::string& failure : failures) {
+    std::fprintf(stderr, "slackline: cannot restore %s\n", failure.c_str());
+  }
   if (!restored.empty()) {
     const std::string others =
         restored.size() > 1 ? " and " + std::to_string(restored.size() - 1) + " more" : "";

@@ -31,7 +31,6 @@ struct SimStageState {
   std::array<std::int32_t, kInstructionKinds.size()> first_option;
   std::array<std::int32_t, kInstructionKinds.size()> option_count;
   std::int32_t joined;  // a process has driven this stage
-  std::int64_t untaken_requests;
 
   std::int32_t running_kind;  // or kIdle
   double remaining;           // of the running instruction: 1 to 0
@@ -43,6 +42,7 @@ struct SimStageState {
 
 struct SimGpuState {
   std::int32_t stage;
+  std::int64_t untaken_requests;
   std::int32_t highest_mhz;
   std::int32_t locked_mhz;  // 0: not locked
   std::int32_t current_mhz;

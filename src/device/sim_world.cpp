@@ -26,7 +26,7 @@
 namespace slackline {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x31646c726f77536bULL;  // changes with the layout
+constexpr std::uint64_t kMagic = 0x32646c726f77536bULL;  // changes with the layout
 constexpr double kNanosecondsPerSecond = 1e9;
 /// How long a participant may be dead before others notice, in wall time.
 constexpr std::int64_t kLivenessCheckNs = 50'000'000;
@@ -105,8 +105,8 @@ bool may_advance(SimLayout& world) {
     const bool waits = participant.activity == SimActivity::kWaiting;
     if (waits && untaken(world, participant.channel) > 0) return false;
   }
-  const auto is_asking = [](const SimStageState& stage) { return stage.untaken_requests > 0; };
-  if (has_server && std::ranges::any_of(world.stages(), is_asking)) return false;
+  const auto is_asked = [](const SimGpuState& gpu) { return gpu.untaken_requests > 0; };
+  if (has_server && std::ranges::any_of(world.gpus(), is_asked)) return false;
   return has_job;
 }
 
@@ -169,7 +169,10 @@ void remove_dead(SimLayout& world) {
     // It may have died before it asked for what it had announced. Who leaves in order has asked, and time
     // waits for the owner of the clocks as before.
     if (participant.is_job != 0) {
-      world.stages()[static_cast<std::size_t>(participant.stage)].untaken_requests = 0;
+      const SimStageState& stage = world.stages()[static_cast<std::size_t>(participant.stage)];
+      for (std::int32_t g = 0; g < stage.gpus; ++g) {
+        world.gpus()[static_cast<std::size_t>(stage.first_gpu + g)].untaken_requests = 0;
+      }
     }
     remove(world, participant);
   }
@@ -377,11 +380,26 @@ void SimWorld::send(Channel channel) {
   ++channel_state(*layout_, channel).untaken;
 }
 
-void SimWorld::take_requests(int stage, std::int64_t requests) {
+GpuId SimWorld::first_gpu(int stage) const {
+  return GpuId(layout_->stages()[static_cast<std::size_t>(stage)].first_gpu);
+}
+
+void SimWorld::post_request(GpuId gpu) {
+  const Guard guard(*this);
+  ++layout_->gpus()[gpu.index()].untaken_requests;
+}
+
+void SimWorld::take_requests(GpuId gpu, std::int64_t requests) {
   const Guard guard(*this);
   // Those of a process that died meanwhile are off the books already.
-  std::int64_t& untaken = layout_->stages()[static_cast<std::size_t>(stage)].untaken_requests;
+  std::int64_t& untaken = layout_->gpus()[gpu.index()].untaken_requests;
   untaken = std::max<std::int64_t>(0, untaken - requests);
+  advance(*layout_);
+}
+
+void SimWorld::forget_requests(GpuId gpu) {
+  const Guard guard(*this);
+  layout_->gpus()[gpu.index()].untaken_requests = 0;
   advance(*layout_);
 }
 
@@ -509,9 +527,7 @@ bool SimWorld::Participant::sleep_until(Seconds time) {
 }
 
 void SimWorld::Participant::post_request() {
-  const Guard guard(*world_);
-  const SimParticipantState& self = world_->layout_->slots[static_cast<std::size_t>(slot_)];
-  ++world_->layout_->stages()[static_cast<std::size_t>(self.stage)].untaken_requests;
+  world_->post_request(world_->first_gpu(world_->layout_->slots[static_cast<std::size_t>(slot_)].stage));
 }
 
 void SimWorld::Participant::serve_requests() {
@@ -520,23 +536,9 @@ void SimWorld::Participant::serve_requests() {
   advance(*world_->layout_);
 }
 
-std::string SimDevice::gpu_name(GpuId gpu) const {
-  return "sim:" + world_->path() + "#" + std::to_string(gpu.value());
-}
-
-std::vector<Megahertz> SimDevice::supported_clocks(GpuId gpu) const {
-  return world_->supported_clocks(gpu);
-}
-
-bool unlock_simulated_gpu(const std::string& gpu_name) {
-  const std::size_t mark = gpu_name.rfind('#');
-  if (!gpu_name.starts_with("sim:") || mark == std::string::npos) return false;
-  const std::string path = gpu_name.substr(4, mark - 4);
-  if (::access(path.c_str(), F_OK) != 0) return true;  // the world is gone, and its GPUs with it
-  SimWorld world(path);
-  const GpuId gpu(std::atoi(gpu_name.c_str() + mark + 1));
-  if (gpu.value() >= 0 && gpu.value() < world.gpus()) world.unlock_clock(gpu);
-  return true;
+Watts SimWorld::power(GpuId gpu) {
+  const Guard guard(*this);
+  return Watts(layout_->gpus()[gpu.index()].power_w);
 }
 
 }  // namespace slackline

@@ -46,8 +46,8 @@ struct Agent::Lease {
   Mapping mapping;
   std::uint32_t requests_seen = 0;
   std::uint64_t events_read = 0;
-  Megahertz clock;            // locked now; 0: at the baseline
-  std::size_t journaled = 0;  // GPUs of the stage, from its first on, that are in the journal: ours to change
+  Megahertz clock;                     // locked now; 0: at the baseline
+  std::vector<Journal::Claim> claims;  // GPUs of the stage, from its first on, that are ours to change
 
   [[nodiscard]] LeaseMemory& memory() const { return *static_cast<LeaseMemory*>(mapping.get()); }
 };
@@ -188,7 +188,7 @@ void Agent::handle_request(Lease& lease) {
   lease.requests_seen = sequence;
   drain_events(lease);
   if (!options_.plan.empty()) set_clock(lease, released_ ? Megahertz(0) : clock);
-  if (world_ && fresh > 0) world_->take_requests(lease.stage, fresh);
+  if (world_ && fresh > 0) world_->take_requests(world_->first_gpu(lease.stage), fresh);
 }
 
 void Agent::drain_events(Lease& lease) {
@@ -211,9 +211,9 @@ void Agent::set_clock(Lease& lease, Megahertz clock) {
   const std::vector<GpuId>& gpus = options_.stage_gpus[static_cast<std::size_t>(lease.stage)];
   try {
     for (std::size_t g = 0; g < gpus.size(); ++g) {
-      if (g == lease.journaled) {
-        journal_.record(device_.gpu_name(gpus[g]));
-        ++lease.journaled;
+      if (g == lease.claims.size()) {
+        lease.claims.push_back(journal_.claim(device_.identity(gpus[g]).uuid));
+        lease.claims.back().record(device_, device_.state(gpus[g]), Megahertz(0));
       }
       device_.lock_clock(gpus[g], clock);
     }
@@ -226,10 +226,10 @@ void Agent::set_clock(Lease& lease, Megahertz clock) {
 
 void Agent::unlock(Lease& lease, bool for_good) {
   const std::vector<GpuId>& gpus = options_.stage_gpus[static_cast<std::size_t>(lease.stage)];
-  for (std::size_t g = 0; g < lease.journaled; ++g) {
+  for (std::size_t g = 0; g < lease.claims.size(); ++g) {
     try {
-      device_.unlock_clock(gpus[g]);
-      if (for_good) journal_.clear(device_.gpu_name(gpus[g]));
+      device_.restore(gpus[g], "");
+      if (for_good) lease.claims[g].clear();
     } catch (const DeviceError& error) {
       lease.memory().released = 1;
       observer_.on_fault(error.what());  // its journal entry stays, for the guardian

@@ -87,10 +87,10 @@ int stand_guard(const std::string& journal_folder, pid_t owner) {
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   int restored = 0;
   while (true) {
-    restored += static_cast<int>(journal.restore_leftovers(owner).size());
+    restored += static_cast<int>(journal.restore_leftovers().gpus.size());
     const std::vector<Journal::Entry> left = journal.entries();
     const bool is_done =
-        std::ranges::none_of(left, [&](const Journal::Entry& entry) { return entry.owner.pid == owner; });
+        std::ranges::none_of(left, [&](const Journal::Entry& entry) { return entry.owner == owner; });
     if (is_done || std::chrono::steady_clock::now() > deadline) return restored;
     std::this_thread::sleep_for(kPause);
   }

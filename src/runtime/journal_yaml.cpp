@@ -1,57 +1,129 @@
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <utility>
 
 #include "../base/strict_yaml.h"
 #include "slackline/base/error.h"
 #include "slackline/base/file.h"
-#include "slackline/base/number_text.h"
-#include "slackline/device/sim_world.h"
+#include "slackline/device/open_device.h"
 #include "slackline/runtime/journal.h"
 
 namespace slackline {
 namespace {
 
 constexpr auto kUnfinishedAge = std::chrono::minutes(1);
+constexpr const char* kEntrySuffix = ".yaml";
+constexpr const char* kLockSuffix = ".lock";
+constexpr const char* kSimulatedGpu = "SIM-";
+constexpr std::int32_t kMaxClock = 100'000;
 
-/// FNV-1a: a short, fixed file name for a name of any length and content.
-std::string digest(const std::string& text) {
-  std::uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  std::array<char, 17> buffer{};
-  std::snprintf(buffer.data(), buffer.size(), "%016llx", static_cast<unsigned long long>(hash));
-  return buffer.data();
+/// What goes into file names and back out of them.
+bool is_plain(const std::string& text) {
+  const auto is_plain_character = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
+  };
+  return text.size() <= 200 && std::ranges::all_of(text, is_plain_character);
 }
 
-Journal::Entry read_entry(const std::string& path) {
+std::string text_or_empty(const YamlNode& node, const char* key) {
+  return node.has(key) ? node.at(key).text() : "";
+}
+
+Journal::Entry read_entry(const std::string& path, const std::string& gpu) {
   const std::string text = read_file(path);
-  const YamlNode root = YamlNode::document(path, text, "journal", 1);
-  root.expect_keys({"slackline", "gpu", "pid", "start_time"});
-  const auto start_time = parse_integer(root.at("start_time").text());
-  if (!start_time) root.at("start_time").fail("not a number");
-  return {root.at("gpu").text(),
-          {root.at("pid").integer(1, INT32_MAX), static_cast<std::uint64_t>(*start_time)}};
+  const YamlNode root = YamlNode::document(path, text, "journal", 2);
+  root.expect_keys({"slackline", "device", "gpu", "state", "baseline_mhz", "owner", "complete"});
+  if (root.at("gpu").text() != gpu) root.at("gpu").fail("is not what the file's name says");
+  static_cast<void>(root.at("complete"));  // the last line: without it the rest may be cut short
+  Journal::Entry entry{root.at("device").text(), gpu, text_or_empty(root, "state"), Megahertz(0),
+                       root.at("owner").integer(1, INT32_MAX)};
+  if (root.has("baseline_mhz")) entry.baseline = Megahertz(root.at("baseline_mhz").integer(1, kMaxClock));
+  if (!is_plain(entry.state)) root.at("state").fail("is none of ours");
+  return entry;
 }
 
-/// An empty entry where there is none, or none that can be read.
-Journal::Entry entry_or_none(const std::string& path) {
-  try {
-    return read_entry(path);
-  } catch (const InputError&) {
-    return {};
+/// Opens the lock file of a GPU and locks it; empty if another process has it.
+Descriptor lock_file(const std::string& path) {
+  while (true) {
+    Descriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (!fd) throw DeviceError("lock", path, std::strerror(errno));
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EINTR) continue;
+      if (errno == EWOULDBLOCK) return {};
+      throw DeviceError("lock", path, std::strerror(errno));
+    }
+    // Its last owner may have removed the file between our two calls.
+    struct stat ours {};
+    struct stat there {};
+    if (::fstat(fd.get(), &ours) == 0 && ::stat(path.c_str(), &there) == 0 && ours.st_ino == there.st_ino) {
+      return fd;
+    }
   }
 }
 
+std::string owner_of(const std::string& lock_path) {
+  try {
+    const std::string text = read_file(lock_path);
+    return text.empty() ? "another process" : "process " + text;
+  } catch (const InputError&) {
+    return "another process";
+  }
+}
+
+void restore_gpu(Device& device, const Journal::Entry& entry) {
+  const auto gpu = find_gpu(device, entry.gpu);
+  if (!gpu) throw DeviceError("restore", entry.gpu, "its device has no such GPU any more");
+  device.restore(*gpu, entry.state);
+  if (entry.baseline != Megahertz(0)) device.lock_clock(*gpu, entry.baseline);
+}
+
+/// Whether simulated GPUs have gone with their node, as real ones never do.
+bool is_gone(const std::string& device) {
+  constexpr std::string_view kSimulated = "simnode:";
+  return device.starts_with(kSimulated) && ::access(device.c_str() + kSimulated.size(), F_OK) != 0;
+}
+
 }  // namespace
+
+Journal::Claim::Claim(std::string folder, std::string gpu, Descriptor lock)
+    : folder_(std::move(folder)), gpu_(std::move(gpu)), lock_(std::move(lock)) {
+  const std::string pid = std::to_string(::getpid());
+  [[maybe_unused]] const bool cut = ::ftruncate(lock_.get(), 0) == 0;
+  [[maybe_unused]] const ssize_t written = ::pwrite(lock_.get(), pid.data(), pid.size(), 0);
+}
+
+Journal::Claim::~Claim() {
+  if (lock_) ::unlink((folder_ + "/" + gpu_ + kLockSuffix).c_str());
+}
+
+void Journal::Claim::record(const Device& device, const std::string& state, Megahertz baseline) {
+  YAML::Emitter out;
+  out << YAML::BeginMap << YAML::Key << "slackline" << YAML::Value << "journal/2" << YAML::Key << "device"
+      << YAML::Value << device.spec() << YAML::Key << "gpu" << YAML::Value << gpu_;
+  if (!state.empty()) out << YAML::Key << "state" << YAML::Value << state;
+  if (baseline != Megahertz(0)) out << YAML::Key << "baseline_mhz" << YAML::Value << baseline.value();
+  out << YAML::Key << "owner" << YAML::Value << ::getpid() << YAML::Key << "complete" << YAML::Value << "yes"
+      << YAML::EndMap;
+  try {
+    write_file(folder_ + "/" + gpu_ + kEntrySuffix, std::string(out.c_str()) + "\n");
+  } catch (const InputError& error) {  // a full disk must not end the job
+    throw DeviceError("write down the change of", gpu_, error.what());
+  }
+}
+
+void Journal::Claim::clear() {
+  ::unlink((folder_ + "/" + gpu_ + kEntrySuffix).c_str());
+}
 
 Journal::Journal(std::string folder) : folder_(std::move(folder)) {
   if (::mkdir(folder_.c_str(), 0700) != 0 && errno != EEXIST) {
@@ -59,68 +131,78 @@ Journal::Journal(std::string folder) : folder_(std::move(folder)) {
   }
 }
 
-std::string Journal::file_of(const std::string& gpu) const {
-  return folder_ + "/" + digest(gpu) + ".yaml";
+std::optional<Journal::Claim> Journal::try_claim(const std::string& gpu) const {
+  Descriptor lock = lock_file(folder_ + "/" + gpu + kLockSuffix);
+  if (!lock) return std::nullopt;
+  return Claim(folder_, gpu, std::move(lock));
 }
 
-void Journal::record(const std::string& gpu) {
-  const std::string path = file_of(gpu);
-  const ProcessIdentity self = this_process();
-  const Entry before = entry_or_none(path);
-  if (!before.gpu.empty() && before.owner != self && is_alive(before.owner)) {
-    throw DeviceError("lease", gpu, "process " + std::to_string(before.owner.pid) + " owns it");
-  }
-  YAML::Emitter out;
-  out << YAML::BeginMap << YAML::Key << "slackline" << YAML::Value << "journal/1" << YAML::Key << "gpu"
-      << YAML::Value << gpu << YAML::Key << "pid" << YAML::Value << self.pid << YAML::Key << "start_time"
-      << YAML::Value << self.start_time << YAML::EndMap;
-  try {
-    write_file(path, std::string(out.c_str()) + "\n");
-  } catch (const InputError& error) {  // a full disk must not end the job
-    throw DeviceError("lease", gpu, error.what());
-  }
-}
-
-void Journal::clear(const std::string& gpu) {
-  ::unlink(file_of(gpu).c_str());
+Journal::Claim Journal::claim(const std::string& gpu) const {
+  if (auto claim = try_claim(gpu)) return std::move(*claim);
+  throw DeviceError("lease", gpu, owner_of(folder_ + "/" + gpu + kLockSuffix) + " has it");
 }
 
 std::vector<Journal::Entry> Journal::entries() const {
   std::vector<Entry> entries;
   for (const auto& file : std::filesystem::directory_iterator(folder_)) {
-    if (file.path().extension() != ".yaml") continue;
-    entries.push_back(entry_or_none(file.path()));
+    const std::string gpu = file.path().stem();
+    if (file.path().extension() != kEntrySuffix || !is_plain(gpu)) continue;
+    try {
+      entries.push_back(read_entry(file.path(), gpu));
+    } catch (const InputError&) {
+      entries.push_back({"", gpu, "", Megahertz(0), 0});
+    }
   }
+  std::ranges::sort(entries, {}, &Entry::gpu);
   return entries;
 }
 
 /// What a process left that was killed while it wrote an entry. One that lives renames it at once.
-void Journal::remove_unfinished() {
+void Journal::remove_unfinished() const {
   std::error_code error;
   const auto old = std::filesystem::file_time_type::clock::now() - kUnfinishedAge;
   for (const auto& file : std::filesystem::directory_iterator(folder_, error)) {
-    const bool is_unfinished = file.path().stem().extension() == ".yaml";
+    const bool is_unfinished = file.path().stem().extension() == kEntrySuffix;
     if (is_unfinished && file.last_write_time(error) < old) std::filesystem::remove(file.path(), error);
   }
 }
 
-std::vector<std::string> Journal::restore_leftovers(pid_t ended) {
+Journal::Restoration Journal::restore_leftovers(
+    const std::function<std::vector<std::unique_ptr<Device>>()>& candidates) const {
   remove_unfinished();
-  std::vector<std::string> restored;
-  for (const Entry& entry : entries()) {
-    // An entry is written in one step, so an unreadable one is foreign; it names no GPU that could be
-    // restored.
-    if (entry.gpu.empty() || (entry.owner.pid != ended && is_alive(entry.owner))) continue;
-    try {
-      if (!unlock_simulated_gpu(entry.gpu)) continue;
-    } catch (const DeviceError&) {
-      continue;  // its entry stays; the other GPUs must not wait for it
+  Restoration result;
+  std::map<std::string, std::unique_ptr<Device>> devices;  // by spec
+  std::optional<std::vector<std::unique_ptr<Device>>> sought;
+  const auto device_of = [&](const Entry& entry) -> Device* {
+    if (is_gone(entry.device)) return nullptr;
+    if (!entry.device.empty()) {
+      auto& device = devices[entry.device];
+      if (!device) device = open_device(entry.device);
+      return device.get();
     }
-    clear(entry.gpu);
-    restored.push_back(entry.gpu);
+    if (!sought) sought = candidates ? candidates() : std::vector<std::unique_ptr<Device>>();
+    for (const auto& device : *sought) {
+      if (find_gpu(*device, entry.gpu)) return device.get();
+    }
+    if (entry.gpu.starts_with(kSimulatedGpu)) return nullptr;  // it went with its node
+    throw DeviceError("restore", entry.gpu, "its journal entry is damaged, and no device here has this GPU");
+  };
+  for (const Entry& listed : entries()) {
+    auto claim = try_claim(listed.gpu);
+    if (!claim) continue;
+    // It may have been restored, or changed anew, before the claim was ours.
+    const std::vector<Entry> now = entries();
+    const auto entry = std::ranges::find(now, listed.gpu, &Entry::gpu);
+    if (entry == now.end()) continue;
+    try {
+      if (Device* device = device_of(*entry)) restore_gpu(*device, *entry);
+      claim->clear();
+      result.gpus.push_back(entry->gpu);
+    } catch (const std::runtime_error& error) {  // its entry stays; the other GPUs must not wait for it
+      result.failures.push_back(entry->gpu + ": " + error.what());
+    }
   }
-  std::sort(restored.begin(), restored.end());
-  return restored;
+  return result;
 }
 
 }  // namespace slackline

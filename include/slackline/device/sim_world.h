@@ -76,8 +76,15 @@ class SimWorld {
 
   /// A message was sent on `channel`: time stands still until its receiver, if it waits for it, takes it.
   void send(Channel channel);
-  /// The owner of the clocks has done what `stage` asked for, `requests` times.
-  void take_requests(int stage, std::int64_t requests);
+  /// Somebody is about to ask the owner of the clocks for something about `gpu`: time stands still until it
+  /// is done, if there is an owner.
+  void post_request(GpuId gpu);
+  /// The owner of the clocks has done what was asked about `gpu`, `requests` times.
+  void take_requests(GpuId gpu, std::int64_t requests);
+  /// Nobody who asked about `gpu` waits any more.
+  void forget_requests(GpuId gpu);
+  /// GPUs of a stage are numbered one after the other.
+  [[nodiscard]] GpuId first_gpu(int stage) const;
 
   /// From now on observers alone keep time going: for the last tick of a counter after the job has ended.
   void let_observers_run_on();
@@ -91,6 +98,7 @@ class SimWorld {
   [[nodiscard]] std::optional<Megahertz> locked_clock(GpuId gpu);
   [[nodiscard]] Megahertz observed_clock(GpuId gpu);
   [[nodiscard]] EnergyReading energy(GpuId gpu);
+  [[nodiscard]] Watts power(GpuId gpu);
   [[nodiscard]] Seconds counter_period() const;
 
  private:
@@ -119,8 +127,7 @@ class SimWorld::Participant {
   void wait_end(Channel channel);
   /// False if the world was shut down.
   bool sleep_until(Seconds time);
-  /// This stage has asked the owner of the clocks for something: time stands still until it is done, if there
-  /// is one.
+  /// SimWorld::post_request for the first GPU of this participant's stage.
   void post_request();
   /// Declares that from now on this participant only serves the stages' requests: it is the owner of the
   /// clocks.
@@ -133,18 +140,29 @@ class SimWorld::Participant {
   int slot_;
 };
 
-/// The seam over a world's GPUs. Names are "sim:PATH#GPU".
+/// The seam over a world's GPUs.
 class SimDevice : public Device {
  public:
   explicit SimDevice(std::shared_ptr<SimWorld> world) : world_(std::move(world)) {}
+  [[nodiscard]] const std::shared_ptr<SimWorld>& world() const { return world_; }
+
+  [[nodiscard]] std::string spec() const override;
+  [[nodiscard]] std::string driver() const override { return "simulated"; }
   [[nodiscard]] int gpu_count() const override { return world_->gpus(); }
-  [[nodiscard]] std::string gpu_name(GpuId gpu) const override;
+  [[nodiscard]] GpuIdentity identity(GpuId gpu) const override;
+  [[nodiscard]] GpuAbilities abilities(GpuId gpu) override;
   [[nodiscard]] std::vector<Megahertz> supported_clocks(GpuId gpu) const override;
   void lock_clock(GpuId gpu, Megahertz clock) override { world_->lock_clock(gpu, clock); }
-  void unlock_clock(GpuId gpu) override { world_->unlock_clock(gpu); }
+  void restore(GpuId gpu, const std::string& state) override;
   [[nodiscard]] Megahertz observed_clock(GpuId gpu) override { return world_->observed_clock(gpu); }
+  [[nodiscard]] EventReasons event_reasons(GpuId gpu) override;
   [[nodiscard]] EnergyReading energy(GpuId gpu) override { return world_->energy(gpu); }
-  [[nodiscard]] Seconds energy_refresh_period() const override { return world_->counter_period(); }
+  [[nodiscard]] Seconds energy_refresh_period() override { return world_->counter_period(); }
+  [[nodiscard]] Watts power(GpuId gpu) override { return world_->power(gpu); }
+  [[nodiscard]] Watts power_cap(GpuId gpu) override;
+  [[nodiscard]] double temperature(GpuId gpu) override;
+  [[nodiscard]] std::unique_ptr<Timeline> make_timeline() override;
+  void shut_down_timelines() override { world_->shut_down(); }
 
  private:
   std::shared_ptr<SimWorld> world_;
@@ -162,9 +180,5 @@ class SimTimeline : public Timeline {
   std::shared_ptr<SimWorld> world_;
   SimWorld::Participant participant_;
 };
-
-/// Unlocks the GPU that SimDevice::gpu_name names, if its world still exists. False if the name is not of
-/// this form.
-bool unlock_simulated_gpu(const std::string& gpu_name);
 
 }  // namespace slackline
