@@ -1,5 +1,6 @@
 # What `cmake --install build/release --prefix DIR` puts where: programs, the layers with their headers and a
-# CMake package (find_package(slackline), targets slackline::<layer>), the manual page and the profiles.
+# CMake package (find_package(slackline), targets slackline::<layer>), the manual page, the profiles and the agent's
+# service.
 include(CMakePackageConfigHelpers)
 
 get_property(slackline_layers GLOBAL PROPERTY SLACKLINE_LAYERS)
@@ -33,3 +34,5 @@ install(FILES ${PROJECT_BINARY_DIR}/slacklineConfig.cmake ${PROJECT_BINARY_DIR}/
 install(FILES ${CMAKE_CURRENT_LIST_DIR}/cli/slackline.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/profiles DESTINATION ${CMAKE_INSTALL_DATADIR}/slackline)
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/NOTICE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+include(${CMAKE_CURRENT_LIST_DIR}/packaging/install.cmake)

@@ -110,9 +110,10 @@ TEST_CASE("include table: the walk finds what is there", "[include]") {
 TEST_CASE("include table: every folder is a layer of the table", "[include]") {
   for (const char* root : {"include/slackline", "src"}) {
     for (const auto& entry : fs::directory_iterator(kSource / root)) {
-      if (!entry.is_directory() || entry.path().filename() == "python") continue;
+      const std::string name = entry.path().filename();
+      if (!entry.is_directory() || name == "python" || name == "packaging") continue;  // no layers
       CAPTURE(entry.path().string());
-      CHECK(table().contains(entry.path().filename().string()));
+      CHECK(table().contains(name));
     }
   }
 }

@@ -91,10 +91,10 @@ class RunInProgress {
         place, with_job({"apply", place.schedule(), "--device", kPacedDevice}, "0"));
   }
 
-  /// The same, with a guardian that the scheduler keeps waiting before it has left the process group.
-  static std::unique_ptr<RunInProgress> with_late_guardian(const Workplace& place) {
+  /// The same, with a agent that the scheduler keeps waiting before it has left the process group.
+  static std::unique_ptr<RunInProgress> with_late_agent(const Workplace& place) {
     std::vector<std::string> command = with_job({"apply", place.schedule(), "--device", kPacedDevice}, "0");
-    const std::vector<std::string> environment{"/usr/bin/env", "LD_PRELOAD=" LATE_GUARDIAN,
+    const std::vector<std::string> environment{"/usr/bin/env", "LD_PRELOAD=" LATE_AGENT,
                                                "ASAN_OPTIONS=verify_asan_link_order=0"};
     command.insert(command.begin(), environment.begin(), environment.end());
     return std::make_unique<RunInProgress>(place, command);
@@ -113,9 +113,9 @@ class RunInProgress {
     std::this_thread::sleep_for(milliseconds(20));
     CHECK(locked() == 0);
   }
-  [[nodiscard]] pid_t guardian() const {
+  [[nodiscard]] pid_t agent() const {
     for (const ProcessEntry& child : children_of(program_.pid())) {
-      if (child.command.size() > 1 && child.command[1] == "guard") return child.pid;
+      if (child.command.size() > 1 && child.command[1] == "private-agent") return child.pid;
     }
     return 0;
   }
@@ -204,13 +204,13 @@ TEST_CASE("kill: when apply and its job are killed at once their GPUs are free",
   });
 }
 
-// Nothing is locked before the guardian has left the group, however long it takes; so at the first lock it is
+// Nothing is locked before the agent has left the group, however long it takes; so at the first lock it is
 // safe.
-TEST_CASE("kill: a guardian that is slow to start is not killed with the group", "[kill]") {
+TEST_CASE("kill: a agent that is slow to start is not killed with the group", "[kill]") {
   for (const bool whole_group : {true, false}) {
     CAPTURE(whole_group);
     const Workplace place;
-    const auto run = RunInProgress::with_late_guardian(place);
+    const auto run = RunInProgress::with_late_agent(place);
     if (whole_group) {
       run->program().signal_group(SIGKILL);
     } else {
@@ -221,12 +221,12 @@ TEST_CASE("kill: a guardian that is slow to start is not killed with the group",
   }
 }
 
-TEST_CASE("kill: when the guardian is killed too, the next start frees the GPUs", "[kill]") {
+TEST_CASE("kill: when the agent is killed too, the next start frees the GPUs", "[kill]") {
   int left_locked = 0;
   at_random_moments([&](const Workplace& place, RunInProgress& run, Dice&) {
-    const pid_t guardian = run.guardian();
-    REQUIRE(guardian > 0);
-    ::kill(guardian, SIGKILL);
+    const pid_t agent = run.agent();
+    REQUIRE(agent > 0);
+    ::kill(agent, SIGKILL);
     run.program().signal_group(SIGKILL);
     CHECK(run.program().wait() == 128 + SIGKILL);
     left_locked += run.locked();
@@ -243,18 +243,23 @@ TEST_CASE("kill: when the guardian is killed too, the next start frees the GPUs"
 TEST_CASE("kill: restore frees the GPUs by hand, and no subcommand without a device touches them", "[kill]") {
   const Workplace place;
   const auto run = RunInProgress::of_apply(place);
-  const int before = run->locked();
-  REQUIRE(before > 0);
+  const pid_t agent = run->agent();
+  REQUIRE(agent > 0);
   // Stopped, so that it is killed exactly when GPUs are locked.
-  run->program().signal(SIGSTOP);
-  const pid_t guardian = run->guardian();
-  REQUIRE(guardian > 0);
+  const auto stops_with_locks = [&] {
+    ::kill(agent, SIGSTOP);
+    std::this_thread::sleep_for(milliseconds(5));
+    if (run->locked() > 0) return true;
+    ::kill(agent, SIGCONT);
+    return false;
+  };
+  REQUIRE(wait_until(stops_with_locks, kPatience));
   const auto restore = [&] { return place.run({"restore"}); };
   const int locked = run->locked();
   CHECK(restore().status == 0);
   CHECK(run->locked() == locked);  // their owner lives
 
-  ::kill(guardian, SIGKILL);
+  ::kill(agent, SIGKILL);
   run->program().signal_group(SIGKILL);
   run->program().wait();
   CHECK(run->locked() == locked);

@@ -25,6 +25,19 @@ void label(Dice& dice, Profile& profile, std::vector<Measurement>& options) {
   options.back().config = config_of(profile.configs, "c" + std::to_string(dice.number(0, 3)));
 }
 
+SwitchTimes random_switch_times(Dice& dice) {
+  SwitchTimes times;
+  times.call_ms = any_positive(dice);
+  times.first_change_ms = any_positive(dice);
+  times.stable_ms = times.first_change_ms + any_positive(dice);
+  for (int clock = 1000 + dice.number(0, 3); clock > 1000; --clock) {
+    const double first_change_ms = any_positive(dice);
+    times.pairs.push_back(
+        {Megahertz(clock), Megahertz(clock - 1), first_change_ms, first_change_ms + any_positive(dice)});
+  }
+  return times;
+}
+
 Profile random_profile(Dice& dice) {
   Profile profile{"a: 'model' # \"x\"", "GPU\n80GB", "", "yes", {}};
   for (int s = dice.number(1, 4); s > 0; --s) {
@@ -50,6 +63,7 @@ Profile random_profile(Dice& dice) {
     }
     profile.stages.push_back(stage);
   }
+  if (dice.number(0, 1) == 1) profile.switch_times = random_switch_times(dice);
   return profile;
 }
 
@@ -79,11 +93,30 @@ TEST_CASE("profile: YAML reads back exactly, and the same profile gives the same
   }
 }
 
+TEST_CASE("profile: switch times are put into a profile's file, or take the place of older ones",
+          "[profile]") {
+  Dice dice(5);
+  const ScratchFolder scratch;
+  const std::string path = scratch.file("p.yaml");
+  for (int i = 0; i < 10; ++i) {
+    Profile profile = random_profile(dice);
+    spill(path, to_yaml(profile));
+    profile.switch_times = random_switch_times(dice);
+    write_switch_times(path, *profile.switch_times);
+    CHECK(read_profile(path) == profile);
+    CHECK(scratch.entries() == 1);
+  }
+  spill(scratch.file("p.csv"), "stage,instruction,frequency,time,energy\n");
+  CHECK_THROWS_AS(write_switch_times(scratch.file("p.csv"), {}), InputError);
+  CHECK_THROWS_AS(write_switch_times(scratch.file("missing.yaml"), {}), InputError);
+}
+
 TEST_CASE("profile: CSV reads back exactly, whatever the order of its rows and line ends", "[profile]") {
   Dice dice(4);
   for (int i = 0; i < 20; ++i) {
     Profile profile = random_profile(dice);
     profile.model = profile.gpu = profile.licence = "";
+    profile.switch_times.reset();
     for (StageProfile& stage : profile.stages) {
       stage.tensor_parallel = 1;
       stage.blocking_power.reset();

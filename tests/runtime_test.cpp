@@ -14,13 +14,13 @@
 #include <thread>
 
 #include "catch.h"
+#include "other_process.h"
 #include "runtime_variable.h"
 #include "scratch_folder.h"
 #include "slackline.h"
 #include "slackline/base/error.h"
-#include "slackline/runtime/agent.h"
+#include "slackline/device/sim_world.h"
 #include "slackline/runtime/cursor.h"
-#include "slackline/runtime/guardian.h"
 #include "slackline/runtime/journal.h"
 #include "slackline/runtime/runtime_folder.h"
 #include "slackline/runtime/step_log.h"
@@ -46,12 +46,13 @@ TEST_CASE("runtime: a cursor goes through the plan in its order and again in the
   for (int step = 0; step < 2; ++step) {
     cursor.begin_step();
     for (const PlanEntry& entry : kPlan) {
-      CHECK(cursor.next_clock() == entry.clock_mhz);
+      REQUIRE(cursor.next());
+      CHECK(kPlan[*cursor.next()].clock_mhz == entry.clock_mhz);
       CHECK(cursor.mismatch(entry.kind, entry.microbatch) == "");
       CHECK(cursor.mismatch(entry.kind, -1) == "");  // a job that does not know its microbatch
       cursor.advance();
     }
-    CHECK(cursor.next_clock() == std::nullopt);
+    CHECK(cursor.next() == std::nullopt);
     CHECK(cursor.leftover() == "");
   }
 }
@@ -75,11 +76,11 @@ TEST_CASE("runtime: a cursor names what the job runs and what the schedule has i
 
 // StepLog
 
-LeaseEvent step_event(LeaseEventType type, double time) {
+JobEvent step_event(JobEventType type, double time) {
   return {type, 0, static_cast<std::int64_t>(time * 1e9)};
 }
-constexpr auto kBegin = LeaseEventType::kStepBegin;
-constexpr auto kEnd = LeaseEventType::kStepEnd;
+constexpr auto kBegin = JobEventType::kStepBegin;
+constexpr auto kEnd = JobEventType::kStepEnd;
 
 TEST_CASE("runtime: a step lasts from the last stage's begin to the last stage's end", "[runtime]") {
   StepLog log(3);
@@ -119,44 +120,11 @@ TEST_CASE("runtime: steps are put together whatever the order in which the stage
   }
   // An end without a begin is no step, and other events are none either.
   CHECK_FALSE(log.add(1, step_event(kEnd, 9)));
-  CHECK_FALSE(log.add(1, step_event(LeaseEventType::kAgain, 9)));
+  CHECK_FALSE(log.add(1, step_event(JobEventType::kAgain, 9)));
   CHECK(log.steps().size() == 3);
 }
 
 // Journal
-
-/// Runs `what` in a process of its own, which then waits to be killed; or ends at once.
-class OtherProcess {
- public:
-  template <class What>
-  explicit OtherProcess(What what) {
-    std::array<int, 2> ends{};
-    REQUIRE(::pipe(ends.data()) == 0);
-    pid_ = ::fork();
-    if (pid_ == 0) {
-      what();
-      [[maybe_unused]] const ssize_t count = ::write(ends[1], "x", 1);
-      while (true) ::pause();
-    }
-    char byte = 0;
-    ::close(ends[1]);
-    REQUIRE(::read(ends[0], &byte, 1) == 1);
-    ::close(ends[0]);
-  }
-  OtherProcess(const OtherProcess&) = delete;
-  OtherProcess& operator=(const OtherProcess&) = delete;
-  ~OtherProcess() { kill(); }
-  void kill() {
-    if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-    pid_ = -1;
-  }
-  [[nodiscard]] pid_t pid() const { return pid_; }
-
- private:
-  pid_t pid_ = -1;
-};
 
 /// A simulated node of two stages with two GPUs each.
 struct Node {
@@ -324,337 +292,6 @@ TEST_CASE("runtime: an entry that cannot be written is a fault of the device, no
   auto claim = journal.claim("GPU-1");
   std::filesystem::remove_all(folder.file("journal"));
   CHECK_THROWS_AS(claim.record(TestDevice(), "", Megahertz(0)), DeviceError);
-}
-
-TEST_CASE("runtime: a guardian restores when the process that it guards has closed or died", "[runtime]") {
-  Node node;
-  std::array<int, 2> lifeline{};
-  std::array<int, 2> guards{};  // open at its far end for as long as the guardian lives
-  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, lifeline.data()) == 0);
-  REQUIRE(::pipe(guards.data()) == 0);
-  OtherProcess owner([&] {
-    const pid_t self = ::getpid();
-    if (::fork() != 0) {
-      const SimDevice device(std::make_shared<SimWorld>(node.path));
-      auto* claim = new Journal::Claim(Journal(node.journal_folder).claim(device.identity(GpuId(3)).uuid));
-      claim->record(device, "", Megahertz(0));
-      SimWorld(node.path).lock_clock(GpuId(3), Megahertz(1000));
-      return;
-    }
-    ::dup2(lifeline[0], STDIN_FILENO);
-    ::close(lifeline[0]);
-    ::close(lifeline[1]);
-    stand_guard(node.journal_folder, self);
-    ::_exit(0);
-  });
-  ::close(lifeline[0]);
-  char byte = 0;
-  CHECK(::read(lifeline[1], &byte, 1) == 1);  // it says that it is ready
-  CHECK(node.locked() == 1);
-  // The lifeline ends a moment before its owner is dead; the guardian need not wait for that.
-  ::close(lifeline[1]);
-  owner.kill();
-  ::close(guards[1]);
-  CHECK(::read(guards[0], &byte, 1) == 0);
-  ::close(guards[0]);
-  CHECK(node.locked() == 0);
-  CHECK(Journal(node.journal_folder).entries().empty());
-}
-
-// Agent and client
-
-/// Remembers what was asked of it, a line a call: "0:1200" or "0:-".
-class RecordingDevice : public TestDevice {
- public:
-  [[nodiscard]] int gpu_count() const override { return 4; }
-  void lock_clock(GpuId gpu, Megahertz clock) override {
-    if (clock == refused) throw DeviceError("lock clock", identity(gpu).uuid, "no");
-    calls.push_back(std::to_string(gpu.value()) + ":" + std::to_string(clock.value()));
-  }
-  void restore(GpuId gpu, const std::string&) override {
-    calls.push_back(std::to_string(gpu.value()) + ":-");
-  }
-
-  std::vector<std::string> calls;
-  Megahertz refused;
-};
-
-struct Observed : public JobObserver {
-  void on_event(int stage, const LeaseEvent& event) override { events.emplace_back(stage, event.type); }
-  void on_refusal(const std::string& reason) override { refusals.push_back(reason); }
-  void on_fault(const std::string& what) override { faults.push_back(what); }
-  std::vector<std::pair<int, LeaseEventType>> events;
-  std::vector<std::string> refusals;
-  std::vector<std::string> faults;
-};
-
-using Calls = std::vector<std::string>;
-
-/// An agent for two stages, of GPUs 0 and 1, and of 2 and 3, served by the test's own thread.
-class Served {
- public:
-  explicit Served(int baseline_steps = 0, std::vector<std::vector<PlanEntry>> plan = {kPlan, kPlan})
-      : agent_(std::in_place, device, nullptr, journal,
-               AgentOptions{{{GpuId(0), GpuId(1)}, {GpuId(2), GpuId(3)}}, std::move(plan), baseline_steps},
-               folder_.file("agent.sock"), observed) {
-    ::setenv(kSocketVariable, folder_.file("agent.sock").c_str(), 1);
-  }
-  Served(const Served&) = delete;
-  Served& operator=(const Served&) = delete;
-  ~Served() { ::unsetenv(kSocketVariable); }
-
-  /// Serves until `done`, or for ten seconds.
-  bool until(const std::function<bool()>& done) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    while (!done() && std::chrono::steady_clock::now() < deadline) {
-      pollfd waiting{agent_->fd(), POLLIN, 0};
-      ::poll(&waiting, 1, 2);
-      agent_->serve();
-    }
-    return done();
-  }
-  int open(int stage, int stages, slackline_session** session) {
-    auto opened = std::async(std::launch::async, [&] { return slackline_open(stage, stages, session); });
-    until([&] { return opened.wait_for(std::chrono::seconds(0)) == std::future_status::ready; });
-    return opened.get();
-  }
-  /// All that the device was asked for since the last call.
-  Calls calls() {
-    agent_->serve();
-    return std::exchange(device.calls, {});
-  }
-  Agent& agent() { return *agent_; }
-  void end() { agent_.reset(); }
-
- private:
-  ScratchFolder folder_;
-
- public:
-  RecordingDevice device;
-  Journal journal{folder_.file("journal")};
-  Observed observed;
-
- private:
-  std::optional<Agent> agent_;
-};
-
-TEST_CASE("runtime: the clock of the next instruction is set when one ends, the baseline when a step does",
-          "[runtime]") {
-  Served served;
-  slackline_session* session = nullptr;
-  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
-  CHECK(slackline_is_simulated(session) == 0);
-  for (int step = 0; step < 3; ++step) {
-    CAPTURE(step);
-    CHECK(slackline_step_begin(session) == SLACKLINE_OK);
-    CHECK(served.calls() == Calls{"0:1200", "1:1200"});
-    for (std::size_t i = 0; i < kPlan.size(); ++i) {
-      CHECK(slackline_instruction_begin(session, kPlan[i].kind, kPlan[i].microbatch) == SLACKLINE_OK);
-      CHECK(served.calls().empty());
-      CHECK(slackline_instruction_again(session) == 0);
-      CHECK(slackline_instruction_end(session) == SLACKLINE_OK);
-      if (i == 0) CHECK(served.calls() == Calls{"0:1100", "1:1100"});
-      if (i == 1) CHECK(served.calls() == Calls{"0:900", "1:900"});
-      if (i == 2) CHECK(served.calls().empty());
-    }
-    CHECK(slackline_step_end(session) == SLACKLINE_OK);
-    CHECK(served.calls() == Calls{"0:-", "1:-"});
-  }
-  CHECK(served.journal.entries().size() == 2);
-  CHECK(slackline_message(session) == std::string());
-  slackline_close(session);
-  CHECK(served.until([&] { return served.journal.entries().empty(); }));
-}
-
-TEST_CASE("runtime: two stages that run at once each get their own clocks", "[runtime]") {
-  Served served(0, {kPlan, {{kForward, 0, 700}, {kBackward, 0, 600}}});
-  std::array<slackline_session*, 2> sessions{};
-  REQUIRE(served.open(1, 2, &sessions[1]) == SLACKLINE_OK);
-  REQUIRE(served.open(0, 2, &sessions[0]) == SLACKLINE_OK);
-  slackline_step_begin(sessions[1]);
-  CHECK(served.calls() == Calls{"2:700", "3:700"});
-  slackline_step_begin(sessions[0]);
-  CHECK(served.calls() == Calls{"0:1200", "1:1200"});
-  slackline_instruction_begin(sessions[1], kForward, 0);
-  slackline_instruction_end(sessions[1]);
-  CHECK(served.calls() == Calls{"2:600", "3:600"});
-  slackline_close(sessions[1]);
-  CHECK(served.until([&] { return served.journal.entries().size() == 2; }));
-  CHECK(served.calls() == Calls{"2:-", "3:-"});
-  slackline_close(sessions[0]);
-  CHECK(served.until([&] { return served.journal.entries().empty(); }));
-  CHECK(served.calls() == Calls{"0:-", "1:-"});
-}
-
-TEST_CASE("runtime: baseline steps run without the schedule", "[runtime]") {
-  Served served(2);
-  slackline_session* session = nullptr;
-  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
-  for (int step = 0; step < 2; ++step) {
-    slackline_step_begin(session);
-    slackline_instruction_begin(session, kBackward, 5);  // not even its order matters
-    slackline_instruction_end(session);
-    CHECK(slackline_step_end(session) == SLACKLINE_OK);
-  }
-  CHECK(served.calls().empty());
-  CHECK(served.journal.entries().empty());
-  slackline_step_begin(session);
-  CHECK(served.calls() == Calls{"0:1200", "1:1200"});
-  slackline_close(session);
-}
-
-TEST_CASE("runtime: a job that leaves the order is told so once and stays at its baseline", "[runtime]") {
-  Served served;
-  slackline_session* session = nullptr;
-  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
-  slackline_step_begin(session);
-  SECTION("by another instruction") {
-    CHECK(slackline_instruction_begin(session, kBackward, 0) == SLACKLINE_ESEQUENCE);
-    slackline_instruction_end(session);
-    CHECK(slackline_step_end(session) == SLACKLINE_OK);
-  }
-  SECTION("by too few") {
-    CHECK(slackline_step_end(session) == SLACKLINE_ESEQUENCE);
-  }
-  CHECK(slackline_message(session) != std::string());
-  served.calls();
-  slackline_step_begin(session);
-  CHECK(slackline_instruction_begin(session, kForward, 0) == SLACKLINE_OK);
-  slackline_instruction_end(session);
-  slackline_step_end(session);
-  CHECK(served.calls().empty());
-  const auto& events = served.observed.events;
-  CHECK(std::count(events.begin(), events.end(), std::pair(0, LeaseEventType::kOutOfSequence)) == 1);
-  slackline_close(session);
-}
-
-TEST_CASE("runtime: a released schedule asks for the baseline and for nothing after", "[runtime]") {
-  Served served;
-  slackline_session* session = nullptr;
-  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
-  slackline_step_begin(session);
-  slackline_instruction_begin(session, kForward, 0);
-  served.calls();
-  served.agent().release();
-  CHECK(served.calls() == Calls{"0:-", "1:-"});
-  slackline_instruction_end(session);
-  slackline_step_end(session);
-  slackline_step_begin(session);
-  CHECK(served.calls().empty());
-  slackline_close(session);
-  slackline_session* later = nullptr;  // and for a process that joins later, too
-  CHECK(served.until([&] { return served.journal.entries().empty(); }));
-  REQUIRE(served.open(0, 2, &later) == SLACKLINE_OK);
-  served.calls();
-  slackline_step_begin(later);
-  CHECK(served.calls().empty());
-  slackline_close(later);
-}
-
-TEST_CASE("runtime: a job with another number of stages is refused and says why", "[runtime]") {
-  Served served;
-  slackline_session* session = nullptr;
-  CHECK(served.open(0, 3, &session) == SLACKLINE_EREFUSED);
-  CHECK(contains(slackline_message(session), "2 stages, the job has 3"));
-  REQUIRE(served.observed.refusals.size() == 1);
-  CHECK(contains(served.observed.refusals[0], "2 stages, the job has 3"));
-  // Training goes on: every further call succeeds and asks for nothing.
-  CHECK(slackline_step_begin(session) == SLACKLINE_OK);
-  CHECK(slackline_instruction_begin(session, kForward, 0) == SLACKLINE_OK);
-  CHECK(slackline_instruction_end(session) == SLACKLINE_OK);
-  CHECK(slackline_step_end(session) == SLACKLINE_OK);
-  CHECK(served.calls().empty());
-  slackline_close(session);
-}
-
-TEST_CASE("runtime: a stage has one process; when that has gone another may come", "[runtime]") {
-  Served served;
-  slackline_session* first = nullptr;
-  slackline_session* second = nullptr;
-  REQUIRE(served.open(1, 2, &first) == SLACKLINE_OK);
-  CHECK(served.open(1, 2, &second) == SLACKLINE_EREFUSED);
-  CHECK(contains(slackline_message(second), "another process drives stage 1"));
-  CHECK(served.observed.refusals.empty());  // the job as a whole is served all the same
-  slackline_close(second);
-  slackline_step_begin(first);
-  CHECK(served.calls() == Calls{"2:1200", "3:1200"});
-  slackline_close(first);
-  CHECK(served.until([&] { return served.journal.entries().empty(); }));
-  CHECK(served.calls() == Calls{"2:-", "3:-"});
-  REQUIRE(served.open(1, 2, &second) == SLACKLINE_OK);
-  slackline_step_begin(second);
-  CHECK(served.calls() == Calls{"2:1200", "3:1200"});
-  slackline_close(second);
-}
-
-TEST_CASE("runtime: an agent that ends gives the GPUs back, and the job goes on without it", "[runtime]") {
-  Served served;
-  slackline_session* session = nullptr;
-  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
-  slackline_step_begin(session);
-  CHECK(served.calls() == Calls{"0:1200", "1:1200"});
-  served.end();
-  CHECK(served.device.calls == Calls{"0:-", "1:-"});
-  CHECK(served.journal.entries().empty());
-  for (const PlanEntry& entry : kPlan) {
-    CHECK(slackline_instruction_begin(session, entry.kind, entry.microbatch) == SLACKLINE_OK);
-    CHECK(slackline_instruction_end(session) == SLACKLINE_OK);
-  }
-  CHECK(slackline_step_end(session) == SLACKLINE_OK);
-  slackline_close(session);
-}
-
-TEST_CASE("runtime: a clock that a GPU refuses releases the stage and leaves nothing locked", "[runtime]") {
-  Served served;
-  served.device.refused = Megahertz(1100);
-  slackline_session* session = nullptr;
-  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
-  slackline_step_begin(session);
-  CHECK(served.calls() == Calls{"0:1200", "1:1200"});
-  slackline_instruction_begin(session, kForward, 0);
-  slackline_instruction_end(session);
-  CHECK(served.calls() == Calls{"0:-", "1:-"});
-  CHECK(served.observed.faults.size() == 1);
-  slackline_instruction_begin(session, kForward, 1);
-  slackline_instruction_end(session);
-  slackline_step_end(session);
-  slackline_step_begin(session);
-  CHECK(served.calls().empty());
-  slackline_close(session);
-  CHECK(served.until([&] { return served.journal.entries().empty(); }));
-}
-
-TEST_CASE("runtime: a stage of which the first GPU is refused leaves nothing in the journal", "[runtime]") {
-  Served served;
-  served.device.refused = Megahertz(1200);
-  slackline_session* session = nullptr;
-  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
-  slackline_step_begin(session);
-  served.calls();
-  CHECK(served.observed.faults.size() == 1);
-  slackline_close(session);
-  CHECK(served.until([&] { return served.journal.entries().empty(); }));
-}
-
-TEST_CASE("runtime: a GPU that another process owns is neither locked nor unlocked", "[runtime]") {
-  Served served;
-  const std::string folder = std::filesystem::path(std::getenv(kSocketVariable)).parent_path() / "journal";
-  OtherProcess owner([&] {
-    auto* claim = new Journal::Claim(Journal(folder).claim(served.device.identity(GpuId(1)).uuid));
-    claim->record(served.device, "", Megahertz(0));
-  });
-  slackline_session* session = nullptr;
-  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
-  slackline_step_begin(session);
-  for (const std::string& call : served.calls()) CHECK(call.front() == '0');
-  CHECK(served.observed.faults.size() == 1);
-  slackline_step_end(session);
-  slackline_close(session);
-  CHECK(served.until([&] { return served.journal.entries().size() == 1; }));
-  for (const std::string& call : served.calls()) CHECK(call.front() == '0');
-  const auto entries = served.journal.entries();
-  REQUIRE(entries.size() == 1);
-  CHECK(entries[0].owner == owner.pid());
 }
 
 // Runtime folder

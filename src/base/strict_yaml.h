@@ -25,6 +25,8 @@ class YamlNode {
   /// The items of a sequence that holds at least one.
   [[nodiscard]] std::vector<YamlNode> items() const;
 
+  /// Rather than a list, keys and values, or nothing.
+  [[nodiscard]] bool is_text() const { return node_.IsScalar(); }
   [[nodiscard]] std::string text() const;
   [[nodiscard]] double number() const;
   [[nodiscard]] double positive_number() const;

@@ -6,15 +6,12 @@
 #include <optional>
 
 #include "command.h"
-#include "device_spec.h"
-#include "leftovers.h"
+#include "job_device.h"
 #include "slackline/base/error.h"
 #include "slackline/measure/energy_meter.h"
 #include "slackline/report/run_report.h"
-#include "slackline/runtime/agent.h"
-#include "slackline/runtime/guardian.h"
 #include "slackline/runtime/job_runner.h"
-#include "slackline/runtime/runtime_folder.h"
+#include "slackline/runtime/job_server.h"
 #include "slackline/runtime/step_log.h"
 #include "slackline/schedule/schedule_io.h"
 
@@ -30,6 +27,7 @@ struct ApplyFlags {
   std::optional<int> plan;
   int baseline_steps = 0;
   std::string device;
+  std::string agent;
   bool json = false;
   std::vector<std::string> command;
 };
@@ -60,21 +58,17 @@ class RunLog : public JobObserver {
         meter_(meter),
         log_(schedule.stages.size()) {}
 
-  void on_event(int stage, const LeaseEvent& event) override {
-    if (event.type == LeaseEventType::kOutOfSequence) out_of_sequence_ = wants_release_ = true;
-    if (event.type == LeaseEventType::kStepBegin)
+  void on_event(int stage, const JobEvent& event) override {
+    if (event.type == JobEventType::kOutOfSequence) out_of_sequence_ = wants_release_ = true;
+    if (event.type == JobEventType::kNoLease) lacks_lease_ = wants_release_ = true;
+    if (event.type == JobEventType::kStepBegin)
       meter_.mark(Seconds(static_cast<double>(event.time_ns) / 1e9));
     if (!log_.add(stage, event)) return;
     meter_.mark(log_.steps().back().end);
     on_step(log_.steps().back());
   }
-  void on_lease_end(int stage) override { log_.abandon_step_of(stage); }
+  void on_end(int stage) override { log_.abandon_step_of(stage); }
   void on_refusal(const std::string& reason) override { refusal_ = reason; }
-  void on_fault(const std::string& what) override {
-    std::fprintf(stderr, "slackline: %s; the schedule is released\n", what.c_str());
-    wants_release_ = true;
-  }
-
   [[nodiscard]] const std::string& refusal() const { return refusal_; }
   [[nodiscard]] bool wants_release() const { return wants_release_; }
   void set_released() {
@@ -83,6 +77,7 @@ class RunLog : public JobObserver {
   }
   [[nodiscard]] bool too_slow() const { return slow_steps_ >= kSlowStepsAllowed; }
   [[nodiscard]] bool out_of_sequence() const { return out_of_sequence_; }
+  [[nodiscard]] bool lacks_lease() const { return lacks_lease_; }
   [[nodiscard]] std::size_t steps() const { return log_.steps().size(); }
 
   /// Books the energy of steps whose ends the counters have passed. Every step, `at_end`.
@@ -161,22 +156,34 @@ class RunLog : public JobObserver {
   bool wants_release_ = false;
   bool released_ = false;
   bool out_of_sequence_ = false;
+  bool lacks_lease_ = false;
   std::string refusal_;
 };
 
-void check_fits(const Schedule& schedule, const Plan& plan, const DeviceSpec& device) {
-  if (schedule.stages.size() != device.profile.stages.size()) {
+/// GPUs of each stage.
+std::vector<int> gpus_of(const Schedule& schedule) {
+  std::vector<int> gpus;
+  for (const auto& stage : schedule.stages) gpus.push_back(stage.tensor_parallel);
+  return gpus;
+}
+
+/// What drives simulated GPUs must have what the schedule was made for.
+void check_fits_profile(const Schedule& schedule, const Profile& profile) {
+  if (schedule.stages.size() != profile.stages.size()) {
     throw InputError("", 0, "--device",
                      "the schedule is for " + std::to_string(schedule.stages.size()) +
-                         " stages, the device has " + std::to_string(device.profile.stages.size()));
+                         " stages, the device has " + std::to_string(profile.stages.size()));
   }
   for (std::size_t s = 0; s < schedule.stages.size(); ++s) {
-    if (schedule.stages[s].tensor_parallel == device.profile.stages[s].tensor_parallel) continue;
+    if (schedule.stages[s].tensor_parallel == profile.stages[s].tensor_parallel) continue;
     throw InputError("", 0, "--device",
                      "the schedule is for " + std::to_string(schedule.stages[s].tensor_parallel) +
                          " GPUs in stage " + std::to_string(s) + ", the device has " +
-                         std::to_string(device.profile.stages[s].tensor_parallel));
+                         std::to_string(profile.stages[s].tensor_parallel));
   }
+}
+
+void check_is_applicable(const Schedule& schedule) {
   const Order order = schedule.order();
   for (std::size_t rank = 0; rank < order.size(); ++rank) {
     const auto is_elsewhere = [&](const Instruction& i) { return i.stage.index() != rank; };
@@ -189,15 +196,18 @@ void check_fits(const Schedule& schedule, const Plan& plan, const DeviceSpec& de
   if (!schedule.configs.empty()) {
     std::fputs("slackline: only the clocks of the schedule are enforced, not its labels\n", stderr);
   }
+}
+
+void check_has_clocks(const Schedule& schedule, const Plan& plan, const JobDevice& device) {
+  std::vector<std::vector<Megahertz>> supported;
+  for (const auto& gpus : device.stage_gpus()) {
+    supported.push_back(device.device().supported_clocks(gpus.front()));
+  }
   std::size_t index = 0;
-  for (const auto& stage : order) {
+  for (const auto& stage : schedule.order()) {
     for (const Instruction& i : stage) {
       const Megahertz clock = plan.clocks[index++].mhz;
-      if (is_fixed_time(i.kind)) continue;
-      const auto has_clock = [&](const auto& entry) {
-        return std::ranges::any_of(entry.second, [&](const Measurement& m) { return m.clock == clock; });
-      };
-      if (std::ranges::any_of(device.profile.stages[i.stage.index()].instructions, has_clock)) continue;
+      if (is_fixed_time(i.kind) || std::ranges::count(supported[i.stage.index()], clock) > 0) continue;
       throw InputError("", 0, "--device",
                        "the schedule wants " + std::to_string(clock.value()) + " MHz in stage " +
                            std::to_string(i.stage.value()) + ", which the device does not have");
@@ -205,7 +215,7 @@ void check_fits(const Schedule& schedule, const Plan& plan, const DeviceSpec& de
   }
 }
 
-void print_report(const RunLog& log, const Agent& agent, bool json) {
+void print_report(const RunLog& log, const JobServer& server, bool json) {
   const std::array<RunPhase, kRegimes> regimes = log.phases();
   std::vector<RunPhase> seen;
   std::copy_if(regimes.begin(), regimes.end(), std::back_inserter(seen),
@@ -226,9 +236,13 @@ void print_report(const RunLog& log, const Agent& agent, bool json) {
     std::fputs("slackline: the job left the schedule's order; from there on its GPUs ran at their baseline\n",
                stderr);
   }
-  if (agent.events_lost() > 0) {
+  if (log.lacks_lease()) {
+    std::fputs("slackline: no agent set the clocks, or it stopped; from there on the GPUs ran at their own\n",
+               stderr);
+  }
+  if (server.events_lost() > 0) {
     std::fprintf(stderr, "slackline: %llu events came too fast to be seen\n",
-                 static_cast<unsigned long long>(agent.events_lost()));
+                 static_cast<unsigned long long>(server.events_lost()));
   }
 }
 
@@ -236,33 +250,34 @@ int run(const ApplyFlags& flags) {
   const Schedule schedule = read_schedule(flags.schedule);
   const Plan& plan = schedule.plans[flags.plan ? plan_index(schedule, *flags.plan) : schedule.chosen];
   if (flags.baseline_steps < 0) throw InputError("", 0, "--baseline-steps", "must not be negative");
-  const DeviceSpec spec = parse_device(flags.device);
-  check_fits(schedule, plan, spec);
-
-  const std::string folder = runtime_folder();
-  restore_leftovers(folder);
-  const Guardian guardian(journal_folder(folder));
-  Journal journal(journal_folder(folder));
+  check_is_applicable(schedule);
   Job job;
-  SimulatedNode node(spec, folder);
-  std::vector<GpuId> gpus;
-  for (int g = 0; g < node.device().gpu_count(); ++g) gpus.emplace_back(g);
-  EnergyMeter meter(node.device(), gpus, std::make_unique<SimTimeline>(node.world()));
-  const ShutDownAtExit shut_down(node.world());
-  RunLog log(schedule, plan, flags.baseline_steps, meter);
-  const std::string socket = node.folder() + "/agent.sock";
-  Agent agent(node.device(), node.world(), journal,
-              {node.stage_gpus(), entries_of(schedule, plan), flags.baseline_steps}, socket, log);
+  JobDevice device({.device = flags.device, .agent = flags.agent, .stage_gpus = gpus_of(schedule)});
+  if (device.profile() != nullptr) check_fits_profile(schedule, *device.profile());
+  check_has_clocks(schedule, plan, device);
 
-  if (const std::string failure = job.start(flags.command, kSocketVariable, socket); !failure.empty()) {
+  std::vector<GpuId> gpus;
+  for (const auto& stage : device.stage_gpus()) gpus.insert(gpus.end(), stage.begin(), stage.end());
+  EnergyMeter meter(device.device(), gpus, device.device().make_timeline());
+  const ShutDownAtExit shut_down(device.device());
+  RunLog log(schedule, plan, flags.baseline_steps, meter);
+  JobServer server(
+      device.world(),
+      {device.stage_uuids(), entries_of(schedule, plan), flags.baseline_steps, device.agent_socket()},
+      device.job_socket(), log);
+  device.hand_over_job_socket();
+
+  const std::string failure = job.start(flags.command, kSocketVariable, device.job_socket(), device.user());
+  if (!failure.empty()) {
     std::fprintf(stderr, "slackline: %s\n", failure.c_str());
     return job.exit_status();
   }
   bool refused = false;
-  job.run(agent, [&] {
+  job.run(server, [&] {
     log.settle();
+    device.look_after_agent();
     if (log.wants_release()) {
-      agent.release();
+      server.release();
       log.set_released();
     }
     if (!refused && !log.refusal().empty()) {
@@ -270,13 +285,13 @@ int run(const ApplyFlags& flags) {
       job.terminate();
     }
   });
-  agent.serve();  // what was said before the end
-  agent.restore_all();
+  server.serve();  // what was said before the end
+  device.end_agent();
   if (refused) throw InputError(flags.schedule, 0, "", log.refusal());
-  node.world()->let_observers_run_on();
+  if (device.world()) device.world()->let_observers_run_on();
   meter.finish();
   log.settle(true);
-  print_report(log, agent, flags.json);
+  print_report(log, server, flags.json);
   return job.exit_status();
 }
 
@@ -291,7 +306,8 @@ void add_apply(CLI::App& app, Action& action) {
       ->add_option("--baseline-steps", flags->baseline_steps,
                    "Run this many steps at the baseline first, so that the saving is measured")
       ->capture_default_str();
-  command->add_option("--device", flags->device, kDeviceHelp)->required();
+  command->add_option("--device", flags->device, kJobDeviceHelp)->required();
+  command->add_option("--agent", flags->agent, kAgentHelp);
   command->add_flag("--json", flags->json, "Print the report as JSON");
   command->add_option("CMD", flags->command, "The training job, after --")->required();
   command->footer(

@@ -31,5 +31,9 @@ void add_compare(CLI::App& app, Action& action);
 void add_apply(CLI::App& app, Action& action);
 void add_profile(CLI::App& app, Action& action);
 void add_restore(CLI::App& app, Action& action);
+void add_agent(CLI::App& app, Action& action);
+void add_devices(CLI::App& app, Action& action);
+void add_measure(CLI::App& app, Action& action);
+void add_calibrate(CLI::App& app, Action& action);
 
 }  // namespace slackline

@@ -39,7 +39,7 @@ void set_option(SimOptions& options, const std::string& key, const std::string& 
     options.seed = static_cast<std::uint64_t>(number_of(key, value, 0, 1e15));
   } else {
     throw InputError("", 0, "--device",
-                     "unknown key '" + key + "'; known: pace, switch_ms, tick_ms, noise, seed");
+                     "unknown key '" + key + "'; known: pace, switch_ms, tick_ms, noise, seed, node");
   }
 }
 
@@ -64,7 +64,7 @@ std::vector<SimStage> stages_of(const Profile& profile) {
 DeviceSpec parse_device(const std::string& text) {
   constexpr std::string_view kSim = "sim:";
   if (!text.starts_with(kSim)) {
-    throw DeviceError("open device", "'" + text + "'", "no such device; known: sim:PROFILE");
+    throw DeviceError("open device", "'" + text + "'", "no such device; known: nvml, amdsmi, sim:PROFILE");
   }
   std::string rest = text.substr(kSim.size());
   const std::size_t comma = rest.find(',');
@@ -73,7 +73,7 @@ DeviceSpec parse_device(const std::string& text) {
   if (::access(path.c_str(), R_OK) != 0) {
     throw DeviceError("open device", "'" + text + "'", "there is no profile '" + path + "'");
   }
-  DeviceSpec spec{read_profile(path), {}};
+  DeviceSpec spec{read_profile(path), {}, {}};
   for (std::size_t s = 0; s < spec.profile.stages.size(); ++s) {
     if (spec.profile.stages[s].blocking_power) continue;
     throw InputError(path, 0, "blocking_power_w",
@@ -86,21 +86,34 @@ DeviceSpec parse_device(const std::string& text) {
     rest = end == std::string::npos ? "" : rest.substr(end + 1);
     const std::size_t equals = pair.find('=');
     if (equals == std::string::npos) throw InputError("", 0, "--device", "'" + pair + "' is not KEY=VALUE");
-    set_option(spec.options, pair.substr(0, equals), pair.substr(equals + 1));
+    const std::string key = pair.substr(0, equals);
+    if (key == "node") {
+      spec.node = pair.substr(equals + 1);
+    } else {
+      set_option(spec.options, key, pair.substr(equals + 1));
+    }
   }
   return spec;
 }
 
 SimulatedNode::SimulatedNode(const DeviceSpec& spec, const std::string& runtime_folder)
-    : folder_(
-          make_private_folder(runtime_folder, std::string(kNodePrefix) + std::to_string(::getpid()) + "-")) {
-  SimWorld::create(folder_ + "/gpus", stages_of(spec.profile), spec.options);
+    : is_kept_(!spec.node.empty()) {
+  if (is_kept_) {
+    folder_ = slackline::runtime_folder(spec.node);
+  } else {
+    folder_ =
+        make_private_folder(runtime_folder, std::string(kNodePrefix) + std::to_string(::getpid()) + "-");
+  }
+  if (!is_kept_ || ::access((folder_ + "/gpus").c_str(), F_OK) != 0) {
+    SimWorld::create(folder_ + "/gpus", stages_of(spec.profile), spec.options);
+  }
   world_ = std::make_shared<SimWorld>(folder_ + "/gpus");
   device_ = std::make_unique<SimDevice>(world_);
   for (const StageProfile& stage : spec.profile.stages) gpus_per_stage_.push_back(stage.tensor_parallel);
 }
 
 SimulatedNode::~SimulatedNode() {
+  if (is_kept_) return;
   std::error_code ignored;
   std::filesystem::remove_all(folder_, ignored);
 }
@@ -113,6 +126,17 @@ std::vector<std::vector<GpuId>> SimulatedNode::stage_gpus() const {
     for (int g = 0; g < count; ++g) stages.back().emplace_back(next++);
   }
   return stages;
+}
+
+std::vector<std::string> node_specs(const std::string& runtime_folder) {
+  std::vector<std::string> specs;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(runtime_folder, error)) {
+    if (entry.path().filename().string().starts_with(kNodePrefix)) {
+      specs.push_back("simnode:" + entry.path().string() + "/gpus");
+    }
+  }
+  return specs;
 }
 
 void remove_abandoned_nodes(const std::string& runtime_folder) {

@@ -14,6 +14,7 @@ namespace slackline {
 struct DeviceSpec {
   Profile profile;  // that drives the simulated GPUs
   SimOptions options;
+  std::string node;  // folder of a node to be kept; empty: one of its own
 };
 
 inline constexpr const char* kDeviceHelp =
@@ -26,7 +27,7 @@ inline constexpr const char* kDeviceHelp =
 /// DeviceError for a device that does not exist, InputError for one that is described wrongly.
 [[nodiscard]] DeviceSpec parse_device(const std::string& text);
 
-/// Simulated GPUs in a folder of their own, which goes when this does.
+/// Simulated GPUs in a folder of their own, which goes when this does; or in one that is named, and stays.
 class SimulatedNode {
  public:
   SimulatedNode(const DeviceSpec& spec, const std::string& runtime_folder);
@@ -42,22 +43,26 @@ class SimulatedNode {
 
  private:
   std::string folder_;
+  bool is_kept_ = false;
   std::vector<int> gpus_per_stage_;
   std::shared_ptr<SimWorld> world_;
   std::unique_ptr<SimDevice> device_;
 };
 
-/// Ends the sleeps of a world's observers when a scope is left, so that their threads can be joined.
+/// Ends the sleeps on a device's timelines when a scope is left, so that their threads can be joined.
 class ShutDownAtExit {
  public:
-  explicit ShutDownAtExit(std::shared_ptr<SimWorld> world) : world_(std::move(world)) {}
+  explicit ShutDownAtExit(Device& device) : device_(device) {}
   ShutDownAtExit(const ShutDownAtExit&) = delete;
   ShutDownAtExit& operator=(const ShutDownAtExit&) = delete;
-  ~ShutDownAtExit() { world_->shut_down(); }
+  ~ShutDownAtExit() { device_.shut_down_timelines(); }
 
  private:
-  std::shared_ptr<SimWorld> world_;
+  Device& device_;
 };
+
+/// What open_device() takes for each simulated node that is in a folder.
+[[nodiscard]] std::vector<std::string> node_specs(const std::string& runtime_folder);
 
 /// Removes the folders of simulated nodes whose processes are gone.
 void remove_abandoned_nodes(const std::string& runtime_folder);

@@ -1,11 +1,11 @@
 #pragma once
+#include <cstddef>
 #include <string>
 
 namespace slackline {
 
-[[nodiscard]] std::string journal_folder(const std::string& runtime_folder);
-
 /// Unlocks what processes that died have left locked, says so, and removes simulated nodes that nobody uses.
-void restore_leftovers(const std::string& runtime_folder);
+/// Returns how many GPUs could not be restored.
+std::size_t restore_leftovers(const std::string& runtime_folder);
 
 }  // namespace slackline

@@ -24,7 +24,11 @@ int run(int argc, char** argv) {
   add_order(app, action);
   add_compare(app, action);
   add_apply(app, action);
+  add_agent(app, action);
   add_restore(app, action);
+  add_devices(app, action);
+  add_measure(app, action);
+  add_calibrate(app, action);
   const auto is_called = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
   if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(is_called).empty()) {
     std::fprintf(stderr, "slackline: there is no subcommand '%s'; run with --help for those there are\n",

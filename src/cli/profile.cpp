@@ -5,8 +5,7 @@
 #include <thread>
 
 #include "command.h"
-#include "device_spec.h"
-#include "leftovers.h"
+#include "job_device.h"
 #include "slackline/base/error.h"
 #include "slackline/base/file.h"
 #include "slackline/base/number_text.h"
@@ -14,45 +13,64 @@
 #include "slackline/profile/profile_io.h"
 #include "slackline/report/progress_bar.h"
 #include "slackline/report/table.h"
-#include "slackline/runtime/agent.h"
-#include "slackline/runtime/guardian.h"
 #include "slackline/runtime/job_runner.h"
-#include "slackline/runtime/runtime_folder.h"
+#include "slackline/runtime/job_server.h"
+#include "slackline/runtime/lease_client.h"
 
 namespace slackline {
 namespace {
 
 struct ProfileFlags {
   std::string device;
+  std::string agent;
+  int tensor_parallel = 1;
+  bool read_only = false;
   std::string output;
   std::string model;
   std::vector<std::string> command;
 };
 
-/// Passes on what the agent hears to the sweep, which runs in a thread of its own.
+/// Passes on what the job does to the sweep, which runs in a thread of its own, and sets the clocks that it
+/// wants.
 class SweptJob : public JobObserver, public SweepControl {
  public:
-  explicit SweptJob(InstructionLog& log) : log_(log) {}
-  void serve_with(Agent& agent) { agent_ = &agent; }
+  SweptJob(InstructionLog& log, const JobDevice& device) : log_(log), world_(device.world()) {
+    if (device.agent_socket().empty()) return;
+    const auto uuids = device.stage_uuids();
+    for (std::size_t s = 0; s < uuids.size(); ++s) {
+      leases_.push_back(LeaseClient::open(device.agent_socket(), uuids[s], Seconds(10), world_.get(),
+                                          device.stage_gpus()[s]));
+      if (!leases_.back()) throw DeviceError("lease", "", "no agent listens at " + device.agent_socket());
+    }
+  }
+  void serve_with(JobServer& server) { server_ = &server; }
 
-  void on_event(int stage, const LeaseEvent& event) override {
+  void on_event(int stage, const JobEvent& event) override {
     const Seconds time(static_cast<double>(event.time_ns) / 1e9);
-    if (event.type == LeaseEventType::kBegin)
-      log_.begin(stage, static_cast<InstructionKind>(event.kind), time);
-    if (event.type == LeaseEventType::kAgain) log_.again(stage, time);
-    if (event.type == LeaseEventType::kEnd) log_.end(stage, time);
+    if (event.type == JobEventType::kBegin) log_.begin(stage, static_cast<InstructionKind>(event.kind), time);
+    if (event.type == JobEventType::kAgain) log_.again(stage, time);
+    if (event.type == JobEventType::kEnd) log_.end(stage, time);
   }
   void on_refusal(const std::string& reason) override { refusal_ = reason; }
-  void on_fault(const std::string& what) override { std::fprintf(stderr, "slackline: %s\n", what.c_str()); }
 
-  void set_clock(int stage, Megahertz clock) override { agent_->set_stage_clock(stage, clock); }
-  void set_repeat(int stage, std::uint32_t kinds) override { agent_->set_repeat(stage, kinds); }
+  void set_clock(int stage, Megahertz clock) override {
+    LeaseClient& lease = *leases_[static_cast<std::size_t>(stage)];
+    if (lease.is_over()) throw DeviceError("set clock", "", "the agent has ended, or a GPU cannot be set");
+    const auto number = lease.number_of(clock);
+    if (!number)
+      throw DeviceError("set clock", "",
+                        "the agent does not let this process set " + std::to_string(clock.value()) + " MHz");
+    lease.post(*number, true);
+  }
+  void set_repeat(int stage, std::uint32_t kinds) override { server_->set_repeat(stage, kinds); }
 
   [[nodiscard]] const std::string& refusal() const { return refusal_; }
 
  private:
   InstructionLog& log_;
-  Agent* agent_ = nullptr;
+  std::shared_ptr<SimWorld> world_;
+  std::vector<std::unique_ptr<LeaseClient>> leases_;  // by stage
+  JobServer* server_ = nullptr;
   std::string refusal_;
 };
 
@@ -75,26 +93,27 @@ std::string summary(const Profile& profile) {
 }
 
 int run(const ProfileFlags& flags) {
-  const DeviceSpec spec = parse_device(flags.device);
-  const std::string folder = runtime_folder();
-  restore_leftovers(folder);
-  const Guardian guardian(journal_folder(folder));
-  Journal journal(journal_folder(folder));
   Job job;
-  SimulatedNode node(spec, folder);
-  const int stages = static_cast<int>(spec.profile.stages.size());
-  InstructionLog log(stages);
-  SweptJob swept(log);
-  const std::string socket = node.folder() + "/agent.sock";
-  Agent agent(node.device(), node.world(), journal, {node.stage_gpus(), {}, 0}, socket, swept);
-  swept.serve_with(agent);
+  JobDevice device({.device = flags.device,
+                    .agent = flags.agent,
+                    .tensor_parallel = flags.tensor_parallel,
+                    .read_only = flags.read_only});
+  InstructionLog log(static_cast<int>(device.stage_gpus().size()));
+  SweptJob swept(log, device);
+  JobServer server(device.world(), {device.stage_uuids(), {}, 0, ""}, device.job_socket(), swept);
+  device.hand_over_job_socket();
+  swept.serve_with(server);
 
-  ClockSweep sweep(node.device(), node.stage_gpus(), log, swept);
+  SweepOptions options;
+  options.read_only = flags.read_only;
+  ClockSweep sweep(device.device(), device.stage_gpus(), log, swept, options);
   std::vector<StageProfile> measured;
   std::exception_ptr failure;
   std::atomic<bool> done = false;
-  auto timeline = std::make_unique<SimTimeline>(node.world());
-  if (const std::string reason = job.start(flags.command, kSocketVariable, socket); !reason.empty()) {
+  std::unique_ptr<Timeline> timeline = device.device().make_timeline();
+  if (const std::string reason =
+          job.start(flags.command, kSocketVariable, device.job_socket(), device.user());
+      !reason.empty()) {
     std::fprintf(stderr, "slackline: %s\n", reason.c_str());
     return job.exit_status();
   }
@@ -108,15 +127,16 @@ int run(const ProfileFlags& flags) {
       timeline.reset();
       done = true;
     });
-    const ShutDownAtExit shut_down(node.world());  // wakes the thread, which is then joined
+    const ShutDownAtExit shut_down(device.device());  // wakes the thread, which is then joined
     ProgressBar bar("profiling");
-    job.run(agent, [&] {
+    job.run(server, [&] {
+      device.look_after_agent();
       bar.show(sweep.progress(), std::to_string(sweep.clocks_done()) + " of at most " +
                                      std::to_string(sweep.clocks()) + " clocks");
       if (done || !swept.refusal().empty()) job.terminate();
     });
   }
-  agent.restore_all();
+  device.end_agent();
   if (!swept.refusal().empty()) throw InputError("", 0, "--device", swept.refusal());
   if (failure) std::rethrow_exception(failure);
   if (!sweep.complete()) {
@@ -125,9 +145,17 @@ int run(const ProfileFlags& flags) {
     throw NoAnswer("the job ended when " + far +
                    " clocks had been measured; let it run for more steps (nothing was written)");
   }
-  Profile profile{flags.model.empty() ? spec.profile.model : flags.model,
-                  spec.profile.gpu.empty() ? "simulated" : spec.profile.gpu + " (simulated)",
-                  "measured by slackline profile on " + flags.device, "", std::move(measured)};
+  const Profile* simulated = device.profile();
+  Profile profile;
+  profile.model = flags.model.empty() && simulated != nullptr ? simulated->model : flags.model;
+  if (simulated == nullptr) {
+    profile.gpu = device.device().identity(GpuId(0)).model;
+  } else {
+    profile.gpu = simulated->gpu.empty() ? "simulated" : simulated->gpu + " (simulated)";
+  }
+  profile.origin = "measured by slackline profile on " + flags.device +
+                   (simulated == nullptr ? " (" + device.device().driver() + ")" : "");
+  profile.stages = std::move(measured);
   for (std::size_t s = 0; s < profile.stages.size(); ++s) {
     if (profile.stages[s].blocking_power) continue;
     throw NoAnswer("stage " + std::to_string(s) + " never waited, so its blocking power is unknown");
@@ -143,7 +171,15 @@ void add_profile(CLI::App& app, Action& action) {
   auto flags = std::make_shared<ProfileFlags>();
   CLI::App* command =
       app.add_subcommand("profile", "Time and energy of every instruction at every GPU clock");
-  command->add_option("--device", flags->device, kDeviceHelp)->required();
+  command->add_option("--device", flags->device, kJobDeviceHelp)->required();
+  command->add_option("--agent", flags->agent, kAgentHelp);
+  command
+      ->add_option("--tensor-parallel", flags->tensor_parallel,
+                   "GPUs of each stage, on real devices (simulated ones have their profile's)")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  command->add_flag("--read-only", flags->read_only,
+                    "Set no clock: measure at the one that the GPUs have, which needs no privileges");
   command->add_option("-o,--output", flags->output, "Write the profile (YAML) here; - is standard output")
       ->required();
   command->add_option("--model", flags->model, "What to call the model in the profile");

@@ -4,18 +4,34 @@
 #include "command.h"
 #include "device_spec.h"
 #include "leftovers.h"
-#include "slackline/runtime/guardian.h"
+#include "slackline/base/error.h"
+#include "slackline/device/open_device.h"
 #include "slackline/runtime/journal.h"
+#include "slackline/runtime/private_agent.h"
 #include "slackline/runtime/runtime_folder.h"
 
 namespace slackline {
+namespace {
 
-std::string journal_folder(const std::string& runtime_folder) {
-  return runtime_folder + "/journal";
+/// Where GPUs may be whose journal entry is damaged.
+std::vector<std::unique_ptr<Device>> devices_here(const std::string& runtime_folder) {
+  std::vector<std::unique_ptr<Device>> devices;
+  std::vector<std::string> specs = node_specs(runtime_folder);
+  specs.insert(specs.end(), {"nvml", "amdsmi"});
+  for (const std::string& spec : specs) {
+    try {
+      devices.push_back(open_device(spec));
+    } catch (const std::runtime_error&) {  // not here
+    }
+  }
+  return devices;
 }
 
-void restore_leftovers(const std::string& runtime_folder) {
-  const auto [restored, failures] = Journal(journal_folder(runtime_folder)).restore_leftovers();
+}  // namespace
+
+std::size_t restore_leftovers(const std::string& runtime_folder) {
+  const auto [restored, failures] =
+      Journal(journal_folder(runtime_folder)).restore_leftovers([&] { return devices_here(runtime_folder); });
   for (const std::string& failure : failures) {
     std::fprintf(stderr, "slackline: cannot restore %s\n", failure.c_str());
   }
@@ -26,31 +42,34 @@ void restore_leftovers(const std::string& runtime_folder) {
                  restored.front().c_str(), others.c_str());
   }
   remove_abandoned_nodes(runtime_folder);
+  return failures.size();
 }
 
 void add_restore(CLI::App& app, Action& action) {
+  auto named = std::make_shared<std::string>();
   CLI::App* restore =
       app.add_subcommand("restore", "Unlock every GPU that a process which died has left locked");
-  restore->footer("apply and profile do this by themselves when they start.\nExample: slackline restore");
-  restore->callback([&action] {
-    action = [] {
-      restore_leftovers(runtime_folder());
-      return static_cast<int>(kOk);
+  restore->add_option("--runtime-dir", *named, "Runtime folder to look in (default: this user's)");
+  restore->footer(
+      "The agent, apply and profile do this by themselves when they start. GPUs of agents that live are "
+      "left\n"
+      "alone.\nExample: slackline restore");
+  restore->callback([&action, named] {
+    action = [named] {
+      return static_cast<int>(restore_leftovers(runtime_folder(*named)) == 0 ? kOk : kDeviceFault);
     };
   });
 
-  auto folder = std::make_shared<std::string>();
-  auto owner = std::make_shared<pid_t>();
-  CLI::App* guard = app.add_subcommand("guard", "");
-  guard->group("");  // internal: see Guardian
-  guard->add_option("FOLDER", *folder)->required();
-  guard->add_option("PID", *owner)->required();
-  guard->callback([&action, folder, owner] {
-    action = [folder, owner] {
-      const int restored = stand_guard(*folder, *owner);
-      if (restored > 0)
-        std::fprintf(stderr, "slackline: the process that had locked them died; unlocked %d GPUs\n",
-                     restored);
+  auto setup = std::make_shared<PrivateAgentSetup>();
+  CLI::App* agent = app.add_subcommand("private-agent", "");
+  agent->group("");  // internal: see PrivateAgent
+  agent->add_option("DEVICE", setup->device)->required();
+  agent->add_option("JOURNAL", setup->journal_folder)->required();
+  agent->add_option("SOCKET", setup->socket)->required();
+  agent->add_option("USER", setup->user)->required();
+  agent->callback([&action, setup] {
+    action = [setup] {
+      serve_privately(*setup);
       return static_cast<int>(kOk);
     };
   });

@@ -389,6 +389,11 @@ void SimWorld::post_request(GpuId gpu) {
   ++layout_->gpus()[gpu.index()].untaken_requests;
 }
 
+void SimWorld::post_requests(const std::vector<GpuId>& gpus) {
+  const Guard guard(*this);
+  for (const GpuId gpu : gpus) ++layout_->gpus()[gpu.index()].untaken_requests;
+}
+
 void SimWorld::take_requests(GpuId gpu, std::int64_t requests) {
   const Guard guard(*this);
   // Those of a process that died meanwhile are off the books already.

@@ -115,7 +115,7 @@ ClockSweep::ClockSweep(Device& device, std::vector<std::vector<GpuId>> stage_gpu
   for (auto& gpus : stage_gpus) {
     auto stage = std::make_unique<Stage>();
     stage->number = static_cast<int>(stages_.size());
-    stage->clocks = device.supported_clocks(gpus.front());
+    stage->clocks = options.read_only ? std::vector{Megahertz(0)} : device.supported_clocks(gpus.front());
     stage->waiting.resize(gpus.size());
     stage->profile.tensor_parallel = static_cast<int>(gpus.size());
     stage->gpus = std::move(gpus);
@@ -162,7 +162,7 @@ std::vector<StageProfile> ClockSweep::run(Timeline& timeline) {
   std::vector<StageProfile> profiles;
   for (const auto& stage : stages_) {
     control_.set_repeat(stage->number, 0);
-    control_.set_clock(stage->number, Megahertz(0));
+    if (!options_.read_only) control_.set_clock(stage->number, Megahertz(0));
     stage->profile.blocking_power = stage->blocking_power();
     profiles.push_back(std::move(stage->profile));
   }
@@ -178,7 +178,9 @@ void ClockSweep::begin_clock(Stage& stage, std::size_t clock_index) {
     for (TickSeries& series : window.series) series.clear();
   }
   // A stage that is through goes back to full speed: it must not slow down the others.
-  control_.set_clock(stage.number, stage.open_kinds() == 0 ? Megahertz(0) : stage.clock);
+  if (!options_.read_only) {
+    control_.set_clock(stage.number, stage.open_kinds() == 0 ? Megahertz(0) : stage.clock);
+  }
   control_.set_repeat(stage.number, stage.open_kinds());
 }
 
@@ -190,7 +192,10 @@ void ClockSweep::watch(Stage& stage) {
   if (entry == stage.windows.end() || entry->second.done) return;
   Window& window = entry->second;
   if (!window.settled) {
-    const bool arrived = std::all_of(stage.gpus.begin(), stage.gpus.end(),
+    // Which clock it is shows under load only.
+    if (options_.read_only) stage.clock = device_.observed_clock(stage.gpus.front());
+    const bool arrived = options_.read_only ||
+                         std::all_of(stage.gpus.begin(), stage.gpus.end(),
                                      [&](GpuId gpu) { return device_.observed_clock(gpu) == stage.clock; });
     if (!arrived) return;
     window.settled = true;

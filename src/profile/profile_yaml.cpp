@@ -1,4 +1,6 @@
 #include <set>
+#include <tuple>
+#include <utility>
 
 #include "../base/strict_yaml.h"
 #include "slackline/base/number_text.h"
@@ -77,6 +79,53 @@ StageProfile read_stage(const YamlNode& node, int expected, std::vector<std::str
   return stage;
 }
 
+/// The two times that a pair and the whole have in common.
+std::pair<double, double> read_arrival(const YamlNode& node) {
+  const double first_change = node.at("first_change").non_negative_number();
+  const double stable = node.at("stable").non_negative_number();
+  if (stable < first_change) node.at("stable").fail("a clock cannot be stable before the first change");
+  return {first_change, stable};
+}
+
+SwitchTimes read_switch_times(const YamlNode& node) {
+  node.expect_keys({"call", "first_change", "stable", "pairs"});
+  SwitchTimes times;
+  times.call_ms = node.at("call").non_negative_number();
+  std::tie(times.first_change_ms, times.stable_ms) = read_arrival(node);
+  if (!node.has("pairs")) return times;
+  std::set<std::pair<Megahertz, Megahertz>> seen;
+  for (const YamlNode& item : node.at("pairs").items()) {
+    item.expect_keys({"from_mhz", "to_mhz", "first_change", "stable"});
+    const Megahertz from(item.at("from_mhz").integer(1, kMaxClock));
+    const Megahertz to(item.at("to_mhz").integer(1, kMaxClock));
+    if (from == to) item.at("to_mhz").fail("a switch goes to another clock");
+    if (!seen.insert({from, to}).second) item.at("to_mhz").fail("the pair of clocks comes twice");
+    const auto [first_change, stable] = read_arrival(item);
+    times.pairs.push_back({from, to, first_change, stable});
+  }
+  return times;
+}
+
+void emit(YAML::Emitter& out, const SwitchTimes& times) {
+  const auto emit_arrival = [&](double first_change, double stable) {
+    out << YAML::Key << "first_change" << YAML::Value << exact_text(first_change) << YAML::Key << "stable"
+        << YAML::Value << exact_text(stable);
+  };
+  out << YAML::Key << "switch_ms" << YAML::Value << YAML::BeginMap;
+  out << YAML::Key << "call" << YAML::Value << exact_text(times.call_ms);
+  emit_arrival(times.first_change_ms, times.stable_ms);
+  if (!times.pairs.empty()) out << YAML::Key << "pairs" << YAML::Value << YAML::BeginSeq;
+  for (const SwitchTimes::Pair& pair : times.pairs) {
+    out << YAML::Flow << YAML::BeginMap << YAML::Key << "from_mhz" << YAML::Value
+        << std::to_string(pair.from.value()) << YAML::Key << "to_mhz" << YAML::Value
+        << std::to_string(pair.to.value());
+    emit_arrival(pair.first_change_ms, pair.stable_ms);
+    out << YAML::EndMap;
+  }
+  if (!times.pairs.empty()) out << YAML::EndSeq;
+  out << YAML::EndMap;
+}
+
 void emit(YAML::Emitter& out, const Profile& profile, const StageProfile& stage, int number) {
   out << YAML::BeginMap << YAML::Key << "stage" << YAML::Value << std::to_string(number);
   out << YAML::Key << "tensor_parallel" << YAML::Value << std::to_string(stage.tensor_parallel);
@@ -117,16 +166,13 @@ void emit(YAML::Emitter& out, const Profile& profile, const StageProfile& stage,
 
 Profile parse_profile_yaml(const std::string& file, const std::string& text) {
   const YamlNode root = YamlNode::document(file, text, "profile", 1);
-  root.expect_keys({"slackline", "model", "gpu", "origin", "licence", "stages"});
+  root.expect_keys({"slackline", "model", "gpu", "origin", "licence", "switch_ms", "stages"});
   const auto optional_text = [&](std::string_view key) {
     return root.has(key) ? root.at(key).text() : std::string();
   };
-  Profile profile{optional_text("model"),
-                  optional_text("gpu"),
-                  optional_text("origin"),
-                  optional_text("licence"),
-                  {},
-                  {}};
+  Profile profile{
+      optional_text("model"), optional_text("gpu"), optional_text("origin"), optional_text("licence"), {}};
+  if (root.has("switch_ms")) profile.switch_times = read_switch_times(root.at("switch_ms"));
   const std::vector<YamlNode> stages = root.at("stages").items();
   if (stages.size() > static_cast<std::size_t>(kMaxStages)) root.at("stages").fail("too many stages");
   for (const YamlNode& stage : stages) {
@@ -145,6 +191,7 @@ std::string to_yaml(const Profile& profile) {
   emit_text("gpu", profile.gpu);
   emit_text("origin", profile.origin);
   emit_text("licence", profile.licence);
+  if (profile.switch_times) emit(out, *profile.switch_times);
   out << YAML::Key << "stages" << YAML::Value << YAML::BeginSeq;
   for (std::size_t i = 0; i < profile.stages.size(); ++i)
     emit(out, profile, profile.stages[i], static_cast<int>(i));

@@ -6,7 +6,8 @@
 
 namespace slackline {
 
-Table::Table(std::vector<std::string> header) {
+Table::Table(std::vector<std::string> header, std::set<std::size_t> words) : words_(std::move(words)) {
+  words_.insert(0);
   rows_.push_back(std::move(header));
 }
 
@@ -25,7 +26,7 @@ std::string Table::text() const {
     std::string line;
     for (std::size_t c = 0; c < row.size(); ++c) {
       const std::string pad(width[c] - row[c].size(), ' ');
-      line += (c == 0 ? "" : "  ") + (c == 0 ? row[c] + pad : pad + row[c]);
+      line += (c == 0 ? "" : "  ") + (words_.contains(c) ? row[c] + pad : pad + row[c]);
     }
     line.erase(line.find_last_not_of(' ') + 1);
     text += line + "\n";

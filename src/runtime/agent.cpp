@@ -1,276 +1,528 @@
 #include "slackline/runtime/agent.h"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <span>
 #include <utility>
 
+#include "gpu_worker.h"
+#include "lease_peer.h"
+#include "listening_socket.h"
 #include "slackline/base/error.h"
+#include "slackline/device/open_device.h"
+#include "slackline/runtime/lease_protocol.h"
 #include "slackline/runtime/mapping.h"
 #include "slackline/runtime/packet_socket.h"
 
 namespace slackline {
 namespace {
 
-// What an epoll token names: the kind of descriptor above, its stage or number below.
-enum class Source : std::uint64_t { kListener, kGreeting, kLeaseSocket, kDoorbell };
-constexpr std::uint64_t token_of(Source source, int number) {
-  return static_cast<std::uint64_t>(source) << 32 | static_cast<std::uint32_t>(number);
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t kMostGreetings = 64;
+constexpr std::size_t kMostLeases = 256;
+/// From connecting to a whole hello; and for GPUs of an earlier lease to be restored.
+constexpr auto kGreetingPatience = std::chrono::seconds(5);
+constexpr int kTickMs = 100;
+constexpr int kTicksPerCall = 10;
+/// Bytes read from one client before the others have their turn.
+constexpr int kMostMessagesAtOnce = 32;
+
+/// Why leases end, as the log and the metrics have it.
+constexpr std::array kEnds{"closed",         "process ended",       "protocol broken", "clock not allowed",
+                           "driver refused", "silent for too long", "agent ended"};
+enum End : std::size_t {
+  kClosed,
+  kProcessEnded,
+  kBreach,
+  kClockRefused,
+  kDriverRefused,
+  kSilent,
+  kAgentEnded
+};
+
+// What an epoll token names: the kind of descriptor above, the connection's number below.
+enum class Source : std::uint64_t { kStop, kListener, kWorkers, kTimer, kConnection, kProcess };
+constexpr int kSourceShift = 56;
+constexpr std::uint64_t token_of(Source source, std::uint64_t number = 0) {
+  return static_cast<std::uint64_t>(source) << kSourceShift | number;
 }
 
-std::span<const std::byte> bytes_of(const Welcome& welcome) {
-  return std::as_bytes(std::span(&welcome, 1));
+/// Memory whose size nobody can change any more; empty on failure.
+Descriptor sealed_memory(const char* name, std::size_t bytes) {
+  Descriptor fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!fd || ::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) return {};
+  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) return {};
+  return fd;
 }
 
-template <std::size_t N>
-void copy_text(std::array<char, N>& target, const std::string& text) {
-  const std::size_t length = std::min(text.size(), N - 1);
-  std::memcpy(target.data(), text.data(), length);
-  target[length] = '\0';
+/// What we have mapped so far stays writable; nobody gets another writable view, nor a lesser seal.
+bool seal_for_readers(int fd) {
+  return ::fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) == 0;
 }
+
+/// Both memories of a lease; lives until the last worker has written its last result.
+struct LeaseMemories {
+  Mapping requests;
+  Mapping results;
+  [[nodiscard]] RequestMemory& request() const { return *static_cast<RequestMemory*>(requests.get()); }
+  [[nodiscard]] ResultMemory& result() const { return *static_cast<ResultMemory*>(results.get()); }
+};
 
 }  // namespace
 
-struct Agent::Lease {
-  int stage = 0;
+struct Agent::Greeting {
   Descriptor socket;
-  Descriptor doorbell;
-  Mapping mapping;
-  std::uint32_t requests_seen = 0;
-  std::uint64_t events_read = 0;
-  Megahertz clock;                     // locked now; 0: at the baseline
-  std::vector<Journal::Claim> claims;  // GPUs of the stage, from its first on, that are ours to change
-
-  [[nodiscard]] LeaseMemory& memory() const { return *static_cast<LeaseMemory*>(mapping.get()); }
+  LeasePeer peer;
+  Clock::time_point since;
+  std::vector<std::string> gpus;  // once it has said so
+  std::uint64_t start_time = 0;
 };
 
-Agent::Agent(Device& device, std::shared_ptr<SimWorld> world, Journal& journal, AgentOptions options,
-             const std::string& socket_path, JobObserver& observer)
+struct Agent::Lease {
+  std::uint64_t number = 0;
+  Descriptor socket;
+  LeasePeer peer;
+  std::vector<std::size_t> gpus;
+  std::vector<Megahertz> clocks;  // what the request's number chooses from
+  std::shared_ptr<LeaseMemories> memories;
+  std::uint32_t seen = 0;  // sequence of the last request
+  bool in_step = false;
+  bool is_polled = false;
+  bool needs_heartbeat = false;
+  Clock::time_point heard;      // a sign of life
+  Clock::time_point requested;  // a new request
+};
+
+struct Agent::Gpu {
+  GpuIdentity identity;
+  std::vector<Megahertz> clocks;
+  std::uint64_t lease = 0;  // who has it; 0: nobody
+  bool is_restoring = false;
+  std::unique_ptr<GpuWorker> worker;
+};
+
+Agent::Agent(Device& device, const Journal& journal, AgentOptions options, Log log)
     : device_(device),
-      world_(std::move(world)),
-      journal_(journal),
+      world_(nullptr),
       options_(std::move(options)),
-      observer_(observer),
-      socket_path_(socket_path),
+      log_(std::move(log)),
       epoll_(::epoll_create1(EPOLL_CLOEXEC)),
-      listener_(listen_on(socket_path)),
-      repeat_(options_.stage_gpus.size(), 0),
-      steps_begun_(options_.stage_gpus.size(), 0) {
-  watch(listener_.get(), token_of(Source::kListener, 0));
-  if (world_) {
+      workers_done_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      poll_timer_(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) {
+  if (!epoll_ || !workers_done_ || !poll_timer_) throw DeviceError("start agent", "", std::strerror(errno));
+  if (auto* simulated = dynamic_cast<SimDevice*>(&device_)) world_ = simulated->world().get();
+  auto listening = listen_exclusively(options_.socket_path, options_.socket_mode, options_.socket_owner,
+                                      options_.policy.socket_group());
+  socket_lock_ = std::move(listening.lock);
+  const Journal::Restoration left = journal.restore_leftovers([&] {
+    std::vector<std::unique_ptr<Device>> same;
+    same.push_back(open_device(device_.spec()));
+    return same;
+  });
+  for (const std::string& gpu : left.gpus)
+    log_(Importance::kProblem, "restored " + gpu + ", which an agent that died had changed");
+  for (const std::string& failure : left.failures) log_(Importance::kProblem, "cannot restore " + failure);
+  totals_.leftovers_restored = left.gpus.size();
+  for (const char* end : kEnds) totals_.leases_ended[end] = 0;
+
+  const auto wake = [fd = workers_done_.get()] {
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const ssize_t written = ::write(fd, &one, sizeof one);
+  };
+  std::vector<Journal::Claim> claims;
+  for (const GpuId gpu : all_gpus(device_)) claims.push_back(journal.claim(device_.identity(gpu).uuid));
+  for (const GpuId gpu : all_gpus(device_)) {
+    auto made = std::make_unique<Gpu>();
+    made->identity = device_.identity(gpu);
+    if (device_.abilities(gpu).set_clock) made->clocks = device_.supported_clocks(gpu);
+    made->worker = std::make_unique<GpuWorker>(device_, world_, gpu, std::move(claims[gpu.index()]),
+                                               options_.policy.baseline(made->identity), wake);
+    gpus_.push_back(std::move(made));
+  }
+  listener_ = std::move(listening.socket);
+  watch(listener_.get(), token_of(Source::kListener), EPOLLIN);
+  watch(workers_done_.get(), token_of(Source::kWorkers), EPOLLIN);
+  watch(poll_timer_.get(), token_of(Source::kTimer), EPOLLIN);
+  if (world_ != nullptr) {
     participant_.emplace(world_->join_as_observer());
     participant_->serve_requests();
   }
 }
 
 Agent::~Agent() {
-  restore_all();
-  ::unlink(socket_path_.c_str());
+  while (!leases_.empty()) end_lease(leases_.begin()->first, kAgentEnded);
+  gpus_.clear();  // waits for the workers
+  ::unlink(options_.socket_path.c_str());
 }
 
-void Agent::watch(int fd, std::uint64_t token) {
+void Agent::watch(int fd, std::uint64_t token, std::uint32_t events) {
   epoll_event event{};
-  event.events = EPOLLIN;
+  event.events = events;
   event.data.u64 = token;
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
-    throw DeviceError("watch", socket_path_, std::strerror(errno));
+    throw DeviceError("watch", options_.socket_path, std::strerror(errno));
   }
 }
 
-void Agent::serve() {
-  std::array<epoll_event, 64> events{};
-  const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), 0);
-  const std::lock_guard lock(mutex_);
-  for (int i = 0; i < count; ++i) {
-    const std::uint64_t token = events[static_cast<std::size_t>(i)].data.u64;
-    const int number = static_cast<int>(token & 0xffffffff);
-    switch (static_cast<Source>(token >> 32)) {
-      case Source::kListener:
-        accept_client();
-        break;
-      case Source::kGreeting:
-        answer_hello(number);
-        break;
-      case Source::kLeaseSocket:  // a client says nothing after its hello: this is its end
-        end_lease(number);
-        break;
-      case Source::kDoorbell:
-        if (const auto lease = leases_.find(number); lease != leases_.end()) handle_request(*lease->second);
-        break;
+void Agent::run(int stop, const std::function<void()>& tick) {
+  watch(stop, token_of(Source::kStop), EPOLLIN);
+  auto next_tick = Clock::now();
+  int ticks = 0;
+  while (true) {
+    std::array<epoll_event, 64> events{};
+    const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), kTickMs);
+    for (const epoll_event& event : std::span(events).first(static_cast<std::size_t>(std::max(count, 0)))) {
+      const std::uint64_t number = event.data.u64 & ((std::uint64_t{1} << kSourceShift) - 1);
+      switch (static_cast<Source>(event.data.u64 >> kSourceShift)) {
+        case Source::kStop:
+          ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, stop, nullptr);
+          return;
+        case Source::kListener:
+          accept_clients();
+          break;
+        case Source::kWorkers:
+          after_workers();
+          break;
+        case Source::kTimer:
+          poll_requests();
+          break;
+        case Source::kConnection:
+          hear(number);
+          break;
+        case Source::kProcess:
+          end_lease(number, kProcessEnded);
+          break;
+      }
+    }
+    if (Clock::now() < next_tick) continue;
+    next_tick = Clock::now() + std::chrono::milliseconds(kTickMs);
+    look_after_silence();
+    if (ticks++ % kTicksPerCall != 0) continue;
+    for (const auto& gpu : gpus_) gpu->worker->take_reading();
+    if (tick) tick();
+  }
+}
+
+void Agent::accept_clients() {
+  while (true) {
+    Descriptor client(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!client) {
+      if (errno == EINTR || errno == ECONNABORTED) continue;
+      // Out of descriptors: the listener stays readable, so look away until the next tick.
+      if (errno != EAGAIN) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.get(), nullptr);
+      return;
+    }
+    if (greetings_.size() >= kMostGreetings) greetings_.erase(greetings_.begin());  // the oldest
+    try {
+      auto greeting = std::make_unique<Greeting>();
+      greeting->peer = LeasePeer::of(client.get());
+      greeting->socket = std::move(client);
+      greeting->since = Clock::now();
+      const std::uint64_t number = next_number_++;
+      watch(greeting->socket.get(), token_of(Source::kConnection, number), EPOLLIN);
+      greetings_.emplace(number, std::move(greeting));
+    } catch (const DeviceError& error) {
+      log_(Importance::kProblem, error.what());
     }
   }
 }
 
-void Agent::accept_client() {
-  Descriptor client(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  if (!client) return;
-  const int fd = client.get();
-  watch(fd, token_of(Source::kGreeting, fd));
-  greeting_.emplace(fd, std::move(client));
+void Agent::hear(std::uint64_t number) {
+  if (const auto greeting = greetings_.find(number); greeting != greetings_.end()) return answer(number);
+  const auto found = leases_.find(number);
+  if (found == leases_.end()) return;
+  Lease& lease = *found->second;
+  for (int i = 0; i < kMostMessagesAtOnce; ++i) {
+    std::array<char, 2> message{};
+    const ssize_t count =
+        ::recv(lease.socket.get(), message.data(), message.size(), MSG_DONTWAIT | MSG_TRUNC);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EAGAIN) break;
+    if (count <= 0) return end_lease(number, kClosed);
+    if (count != 1) return end_lease(number, kBreach);
+    lease.heard = Clock::now();
+  }
+  take_request(lease);
 }
 
-void Agent::answer_hello(int fd) {
-  Descriptor client = std::move(greeting_.at(fd));
-  greeting_.erase(fd);
-  const auto packet = receive_packet(client.get(), sizeof(Hello));
-  if (!packet || packet->data.size() != sizeof(Hello)) return;
-  Hello hello{};
-  std::memcpy(&hello, packet->data.data(), sizeof hello);
-  Welcome welcome{};
-  welcome.magic = kProtocolMagic;
-  const auto refuse = [&](const std::string& reason, bool is_fatal) {
-    welcome.status = 1;
-    copy_text(welcome.text, reason);
-    send_packet(client.get(), bytes_of(welcome));
-    if (is_fatal) observer_.on_refusal(reason);
-  };
-  if (hello.magic != kProtocolMagic) return refuse("the client speaks another version of the protocol", true);
-  const int stages = static_cast<int>(options_.stage_gpus.size());
-  if (hello.stages != stages) {
-    return refuse((options_.plan.empty() ? "the device has GPUs for " : "the schedule is for ") +
-                      std::to_string(stages) + " stages, the job has " + std::to_string(hello.stages),
-                  true);
+void Agent::answer(std::uint64_t number) {
+  Greeting& greeting = *greetings_.at(number);
+  LeaseHello hello{};
+  const ssize_t count = ::recv(greeting.socket.get(), &hello, sizeof hello, MSG_DONTWAIT | MSG_TRUNC);
+  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  const bool has_asked = !greeting.gpus.empty();
+  if (count <= 0 || has_asked) {  // it is gone, or says more than it should while it waits
+    greetings_.erase(number);
+    return;
   }
-  if (hello.stage < 0 || hello.stage >= stages) {
-    return refuse("there is no stage " + std::to_string(hello.stage), true);
+  if (count < 4 || hello.magic != kLeaseMagic) {
+    return refuse(number, "the client speaks another version of the protocol");
   }
-  if (leases_.contains(hello.stage)) {
-    return refuse("another process drives stage " + std::to_string(hello.stage) + " already", false);
+  if (count != sizeof hello || hello.gpu_count < 1 || hello.gpu_count > kMostLeasedGpus) {
+    return refuse(number, "the client broke the protocol");
   }
+  for (std::size_t g = 0; g < hello.gpu_count; ++g) {
+    const auto& name = hello.gpus[g];
+    greeting.gpus.emplace_back(name.begin(), std::ranges::find(name, '\0'));
+  }
+  greeting.start_time = hello.start_time;
+  std::vector<std::size_t> gpus;
+  bool is_passing = false;
+  const std::string reason = reason_to_refuse(greeting, gpus, is_passing);
+  if (reason.empty()) return grant(number, gpus);
+  if (!is_passing) refuse(number, reason);
+}
 
-  static const std::vector<PlanEntry> kNoPlan;
-  const auto stage = static_cast<std::size_t>(hello.stage);
-  const std::vector<PlanEntry>& plan = options_.plan.empty() ? kNoPlan : options_.plan[stage];
-  const std::size_t bytes = LeaseMemory::bytes(plan.size());
+/// Why the client does not get what it asks for; empty if it does. `is_passing`: it may before long.
+std::string Agent::reason_to_refuse(const Greeting& greeting, std::vector<std::size_t>& gpus,
+                                    bool& is_passing) const {
+  if (!greeting.peer.began_at(greeting.start_time)) return "the process that connected has ended";
+  if (leases_.size() >= kMostLeases) return "the agent has as many leases as it can";
+  for (const std::string& name : greeting.gpus) {
+    const auto found =
+        std::ranges::find_if(gpus_, [&](const auto& gpu) { return gpu->identity.uuid == name; });
+    const auto index = static_cast<std::size_t>(found - gpus_.begin());
+    // Whoever may not have a GPU does not learn whether it exists.
+    if (found == gpus_.end() || !options_.policy.allowed(greeting.peer.user, (*found)->identity)) {
+      return "the policy does not give '" + printable(name) + "' to user " +
+             std::to_string(greeting.peer.user.uid);
+    }
+    if (std::ranges::find(gpus, index) != gpus.end()) return name + " is asked for twice";
+    gpus.push_back(index);
+  }
+  for (const std::size_t index : gpus) {
+    const Gpu& gpu = *gpus_[index];
+    if (gpu.clocks.empty()) {
+      const Ability ability = device_.abilities(GpuId(static_cast<std::int32_t>(index))).set_clock;
+      return gpu.identity.uuid + ": " + (ability ? "it has no clocks" : ability.why_not);
+    }
+    if (gpu.lease != 0) return gpu.identity.uuid + " is leased to " + leases_.at(gpu.lease)->peer.name();
+  }
+  if (allowed_clocks(greeting, gpus).empty()) return "the policy leaves no clock that these GPUs have";
+  for (const std::size_t index : gpus) {
+    if (!gpus_[index]->is_restoring) continue;
+    is_passing = true;
+    return gpus_[index]->identity.uuid + " is still being restored after its last lease";
+  }
+  return {};
+}
+
+/// Clocks that all of them have and the policy allows on each, highest first.
+std::vector<Megahertz> Agent::allowed_clocks(const Greeting& greeting,
+                                             const std::vector<std::size_t>& gpus) const {
+  std::vector<Megahertz> clocks = gpus_[gpus.front()]->clocks;
+  for (const std::size_t index : gpus) {
+    const Gpu& gpu = *gpus_[index];
+    const auto range = options_.policy.allowed(greeting.peer.user, gpu.identity);
+    std::erase_if(clocks, [&](Megahertz clock) {
+      return clock < range->lowest || clock > range->highest ||
+             std::ranges::find(gpu.clocks, clock) == gpu.clocks.end();
+    });
+  }
+  if (clocks.size() > kMostClocks) clocks.resize(kMostClocks);
+  return clocks;
+}
+
+void Agent::refuse(std::uint64_t number, const std::string& reason) {
+  const Greeting& greeting = *greetings_.at(number);
+  LeaseAnswer answer{};
+  answer.magic = kLeaseMagic;
+  answer.status = LeaseStatus::kRefused;
+  reason.copy(answer.text.data(), answer.text.size() - 1);
+  send_packet(greeting.socket.get(), std::as_bytes(std::span(&answer, 1)));
+  log_(Importance::kProblem, "refused " + greeting.peer.name() + ": " + reason);
+  ++totals_.leases_refused;
+  greetings_.erase(number);
+}
+
+void Agent::grant(std::uint64_t number, const std::vector<std::size_t>& gpus) {
+  Greeting& greeting = *greetings_.at(number);
   auto lease = std::make_unique<Lease>();
-  lease->stage = hello.stage;
-  const Descriptor memory(::memfd_create("slackline-lease", MFD_CLOEXEC));
-  if (!memory || ::ftruncate(memory.get(), static_cast<off_t>(bytes)) != 0)
-    return refuse(std::strerror(errno), true);
-  lease->mapping = Mapping(memory.get(), bytes);
-  lease->doorbell = Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!lease->mapping || !lease->doorbell) return refuse(std::strerror(errno), true);
-  auto* shared = new (lease->mapping.get()) LeaseMemory{};
-  shared->repeat_kinds = repeat_[stage];
-  shared->released = released_ ? 1 : 0;
-  if (!plan.empty()) std::memcpy(shared->plan(), plan.data(), plan.size() * sizeof(PlanEntry));
+  lease->number = number;
+  lease->gpus = gpus;
+  lease->clocks = allowed_clocks(greeting, gpus);
+  lease->memories = std::make_shared<LeaseMemories>();
+  const Descriptor requests = sealed_memory("slackline-requests", sizeof(RequestMemory));
+  const Descriptor results = sealed_memory("slackline-results", sizeof(ResultMemory));
+  if (requests && results) {
+    lease->memories->requests = Mapping(requests.get(), sizeof(RequestMemory), PROT_READ);
+    lease->memories->results = Mapping(results.get(), sizeof(ResultMemory));
+  }
+  if (!lease->memories->requests || !lease->memories->results || !seal_for_readers(results.get())) {
+    return refuse(number, std::string("no memory for the lease: ") + std::strerror(errno));
+  }
+  auto* result = new (lease->memories->results.get()) ResultMemory{};
+  result->asleep = 1;
+  result->gpu_count = static_cast<std::uint32_t>(gpus.size());
+  result->clock_count = static_cast<std::uint32_t>(lease->clocks.size());
+  for (std::size_t c = 0; c < lease->clocks.size(); ++c) result->clocks_mhz[c] = lease->clocks[c].value();
+  lease->needs_heartbeat = !greeting.peer.process;
+  lease->heard = lease->requested = Clock::now();
 
-  welcome.plan_length = static_cast<std::int32_t>(plan.size());
-  welcome.baseline_steps = std::max(0, options_.baseline_steps - steps_begun_[stage]);
-  if (world_) copy_text(welcome.sim_world, world_->path());
-  const std::array fds{memory.get(), lease->doorbell.get()};
-  if (!send_packet(client.get(), bytes_of(welcome), fds)) return;
-  // The greeting's watch lives on the same descriptor; it only gets another meaning.
+  LeaseAnswer answer{};
+  answer.magic = kLeaseMagic;
+  answer.status = LeaseStatus::kGranted;
+  if (lease->needs_heartbeat) {
+    answer.heartbeat_ms = static_cast<std::uint32_t>(options_.heartbeat_patience.count() / 4);
+  }
+  const std::array memories{requests.get(), results.get()};
+  if (!send_packet(greeting.socket.get(), std::as_bytes(std::span(&answer, 1)), memories)) {
+    greetings_.erase(number);
+    return;
+  }
+  lease->socket = std::move(greeting.socket);
+  lease->peer = std::move(greeting.peer);
+  greetings_.erase(number);
+  std::string names;
+  for (const std::size_t index : gpus) {
+    gpus_[index]->lease = number;
+    names += (names.empty() ? "" : ", ") + gpus_[index]->identity.uuid;
+  }
+  if (lease->peer.process) watch(lease->peer.process.get(), token_of(Source::kProcess, number), EPOLLIN);
+  log_(Importance::kRoutine, lease->peer.name() + " leases " + names);
+  ++totals_.leases_granted;
+  leases_.emplace(number, std::move(lease));
+}
+
+void Agent::take_request(Lease& lease) {
+  const auto request = ClockRequest::of(lease.memories->request().request.load(std::memory_order_seq_cst));
+  const std::uint32_t fresh = request.sequence - lease.seen;
+  const auto now = Clock::now();
+  if (fresh != 0) {
+    if (request.clock > lease.clocks.size()) {
+      ++totals_.requests.refused;
+      return end_lease(lease.number, kClockRefused);
+    }
+    lease.seen = request.sequence;
+    lease.in_step = request.in_step;
+    lease.requested = now;
+    const Megahertz clock = request.clock == 0 ? Megahertz(0) : lease.clocks[request.clock - 1];
+    for (std::size_t g = 0; g < lease.gpus.size(); ++g) {
+      gpus_[lease.gpus[g]]->worker->post(
+          {request.sequence, clock, steady_ns(), &lease.memories->result().gpus[g], lease.memories},
+          world_ != nullptr && world_->is_virtual() ? fresh : 0);
+    }
+  }
+  // Virtual time stands still while a request is on its way, however long that takes; nothing to poll for.
+  const bool is_virtual = world_ != nullptr && world_->is_virtual();
+  const bool wants_poll = lease.in_step && !is_virtual && now - lease.requested < options_.poll_patience;
+  if (wants_poll == lease.is_polled) return;
+  lease.is_polled = wants_poll;
+  lease.memories->result().asleep.store(wants_poll ? 0 : 1, std::memory_order_seq_cst);
+  if (wants_poll) return set_polling(true);
+  // The client may have posted before it could see that we sleep.
+  take_request(lease);
+}
+
+void Agent::poll_requests() {
+  std::uint64_t expirations = 0;  // a timer that nobody reads does not go on
+  [[maybe_unused]] const ssize_t count = ::read(poll_timer_.get(), &expirations, sizeof expirations);
+  bool wanted = false;
+  for (auto next = leases_.begin(); next != leases_.end();) {
+    Lease& lease = *(next++)->second;  // it may end here
+    if (!lease.is_polled) continue;
+    wanted = true;
+    take_request(lease);
+  }
+  if (!wanted) set_polling(false);
+}
+
+void Agent::set_polling(bool wanted) {
+  if (polling_ == wanted) return;
+  polling_ = wanted;
+  const auto ns = wanted ? std::chrono::nanoseconds(options_.poll_period).count() : 0;
+  const timespec period{ns / 1'000'000'000, ns % 1'000'000'000};
+  const itimerspec timer{period, period};
+  ::timerfd_settime(poll_timer_.get(), 0, &timer, nullptr);
+}
+
+void Agent::end_lease(std::uint64_t number, std::size_t end) {
+  const auto found = leases_.find(number);
+  if (found == leases_.end()) return;
+  const std::unique_ptr<Lease> lease = std::move(found->second);
+  leases_.erase(found);
+  lease->memories->result().ended.store(1, std::memory_order_seq_cst);
+  for (const std::size_t index : lease->gpus) {
+    gpus_[index]->lease = 0;
+    gpus_[index]->is_restoring = true;
+    gpus_[index]->worker->restore();
+  }
+  ++totals_.leases_ended[kEnds.at(end)];
+  log_(Importance::kRoutine, "the lease of " + lease->peer.name() + " is over: " + kEnds.at(end));
+}
+
+void Agent::after_workers() {
+  std::uint64_t rings = 0;
+  [[maybe_unused]] const ssize_t count = ::read(workers_done_.get(), &rings, sizeof rings);
+  for (const auto& gpu : gpus_) {
+    if (const auto fault = gpu->worker->take_fault()) {
+      log_(Importance::kProblem, *fault);
+      if (gpu->lease != 0) end_lease(gpu->lease, kDriverRefused);
+    }
+    if (gpu->is_restoring && gpu->worker->is_restored()) gpu->is_restoring = false;
+  }
+  for (auto next = greetings_.begin(); next != greetings_.end();) {
+    const std::uint64_t number = (next++)->first;
+    const Greeting& greeting = *greetings_.at(number);
+    if (greeting.gpus.empty()) continue;
+    std::vector<std::size_t> gpus;
+    bool is_passing = false;
+    const std::string reason = reason_to_refuse(greeting, gpus, is_passing);
+    if (reason.empty()) {
+      grant(number, gpus);
+    } else if (!is_passing) {
+      refuse(number, reason);
+    }
+  }
+}
+
+void Agent::look_after_silence() {
+  const auto now = Clock::now();
+  for (auto next = leases_.begin(); next != leases_.end();) {
+    const Lease& lease = *(next++)->second;
+    if (lease.needs_heartbeat && now - lease.heard > options_.heartbeat_patience) {
+      end_lease(lease.number, kSilent);
+    }
+  }
+  for (auto next = greetings_.begin(); next != greetings_.end();) {
+    const std::uint64_t number = next->first;
+    const Greeting& greeting = *(next++)->second;
+    if (now - greeting.since < kGreetingPatience) continue;
+    refuse(number, greeting.gpus.empty() ? "it connected and said nothing"
+                                         : "the GPUs are still being restored after their last lease");
+  }
   epoll_event event{};
   event.events = EPOLLIN;
-  event.data.u64 = token_of(Source::kLeaseSocket, hello.stage);
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, client.get(), &event);
-  watch(lease->doorbell.get(), token_of(Source::kDoorbell, hello.stage));
-  lease->socket = std::move(client);
-  leases_.emplace(hello.stage, std::move(lease));
+  event.data.u64 = token_of(Source::kListener);
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener_.get(), &event);  // again, if it had been taken out
 }
 
-void Agent::handle_request(Lease& lease) {
-  std::uint64_t rings = 0;
-  [[maybe_unused]] const ssize_t count = ::read(lease.doorbell.get(), &rings, sizeof rings);
-  const std::uint64_t request = lease.memory().request.load(std::memory_order_acquire);
-  const auto sequence = static_cast<std::uint32_t>(request >> 32);
-  const Megahertz clock(static_cast<std::int32_t>(request & 0xffffffff));
-  const std::uint32_t fresh = sequence - lease.requests_seen;
-  lease.requests_seen = sequence;
-  drain_events(lease);
-  if (!options_.plan.empty()) set_clock(lease, released_ ? Megahertz(0) : clock);
-  if (world_ && fresh > 0) world_->take_requests(world_->first_gpu(lease.stage), fresh);
-}
-
-void Agent::drain_events(Lease& lease) {
-  const std::uint64_t written = lease.memory().events_written.load(std::memory_order_acquire);
-  if (written - lease.events_read > LeaseMemory::kEvents) {
-    events_lost_ += written - lease.events_read - LeaseMemory::kEvents;
-    lease.events_read = written - LeaseMemory::kEvents;
+AgentMetrics Agent::metrics() const {
+  AgentMetrics metrics = totals_;
+  for (const auto& gpu : gpus_) {
+    const WorkerCounts counts = gpu->worker->counts();
+    metrics.requests.applied += counts.applied;
+    metrics.requests.skipped += counts.skipped;
+    metrics.requests.overtaken += counts.overtaken;
+    metrics.requests.failed += counts.failed;
+    metrics.restores += counts.restored;
+    metrics.restore_failures += counts.restore_failures;
+    metrics.gpus.push_back({gpu->identity.uuid, gpu->lease != 0, counts.requested, counts.observed,
+                            counts.energy, counts.last_call});
   }
-  while (lease.events_read < written) {
-    const LeaseEvent event = lease.memory().events[lease.events_read++ % LeaseMemory::kEvents];
-    if (event.type == LeaseEventType::kStepBegin) ++steps_begun_[static_cast<std::size_t>(lease.stage)];
-    observer_.on_event(lease.stage, event);
-  }
-}
-
-void Agent::set_clock(Lease& lease, Megahertz clock) {
-  if (clock == lease.clock) return;
-  lease.clock = clock;
-  if (clock == Megahertz(0)) return unlock(lease, false);
-  const std::vector<GpuId>& gpus = options_.stage_gpus[static_cast<std::size_t>(lease.stage)];
-  try {
-    for (std::size_t g = 0; g < gpus.size(); ++g) {
-      if (g == lease.claims.size()) {
-        lease.claims.push_back(journal_.claim(device_.identity(gpus[g]).uuid));
-        lease.claims.back().record(device_, device_.state(gpus[g]), Megahertz(0));
-      }
-      device_.lock_clock(gpus[g], clock);
-    }
-  } catch (const DeviceError& error) {
-    lease.memory().released = 1;
-    observer_.on_fault(error.what());
-    set_clock(lease, Megahertz(0));
-  }
-}
-
-void Agent::unlock(Lease& lease, bool for_good) {
-  const std::vector<GpuId>& gpus = options_.stage_gpus[static_cast<std::size_t>(lease.stage)];
-  for (std::size_t g = 0; g < lease.claims.size(); ++g) {
-    try {
-      device_.restore(gpus[g], "");
-      if (for_good) lease.claims[g].clear();
-    } catch (const DeviceError& error) {
-      lease.memory().released = 1;
-      observer_.on_fault(error.what());  // its journal entry stays, for the guardian
-    }
-  }
-}
-
-void Agent::end_lease(int stage) {
-  const auto found = leases_.find(stage);
-  if (found == leases_.end()) return;
-  handle_request(*found->second);
-  unlock(*found->second, true);
-  leases_.erase(found);
-  observer_.on_lease_end(stage);
-}
-
-void Agent::set_stage_clock(int stage, Megahertz clock) {
-  const std::lock_guard lock(mutex_);
-  const auto lease = leases_.find(stage);
-  if (lease != leases_.end()) set_clock(*lease->second, clock);
-}
-
-void Agent::set_repeat(int stage, std::uint32_t kinds) {
-  const std::lock_guard lock(mutex_);
-  repeat_[static_cast<std::size_t>(stage)] = kinds;
-  if (const auto lease = leases_.find(stage); lease != leases_.end())
-    lease->second->memory().repeat_kinds = kinds;
-}
-
-void Agent::release() {
-  const std::lock_guard lock(mutex_);
-  released_ = true;
-  for (const auto& [stage, lease] : leases_) {
-    lease->memory().released = 1;
-    set_clock(*lease, Megahertz(0));
-  }
-}
-
-void Agent::restore_all() {
-  const std::lock_guard lock(mutex_);
-  while (!leases_.empty()) end_lease(leases_.begin()->first);
+  return metrics;
 }
 
 }  // namespace slackline

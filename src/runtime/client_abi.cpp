@@ -20,9 +20,13 @@ static_assert(static_cast<int>(InstructionKind::kBackward) == SLACKLINE_BACKWARD
 
 /// Training must not end because of us: nothing is thrown over the border, and what happens is said once on
 /// stderr.
-int refuse(slackline_session* session, int status, std::string message) {
+void say(slackline_session* session, std::string message) {
   session->session.message = std::move(message);
   std::fprintf(stderr, "slackline: %s\n", session->session.message.c_str());
+}
+
+int refuse(slackline_session* session, int status, std::string message) {
+  say(session, std::move(message));
   return status;
 }
 
@@ -31,6 +35,7 @@ int guarded(slackline_session* session, Call call) {
   if (session == nullptr) return SLACKLINE_EINVAL;
   try {
     std::string reason = call(session->session);
+    if (std::string notice = session->session.take_notice(); !notice.empty()) say(session, std::move(notice));
     return reason.empty() ? SLACKLINE_OK : refuse(session, SLACKLINE_ESEQUENCE, std::move(reason));
   } catch (const std::exception& error) {
     return refuse(session, SLACKLINE_EREFUSED, error.what());

@@ -31,8 +31,8 @@ std::string Cursor::leftover() const {
          " instructions that the schedule lists for this stage";
 }
 
-std::optional<std::int32_t> Cursor::next_clock() const {
-  return next_ < plan_.size() ? std::optional(plan_[next_].clock_mhz) : std::nullopt;
+std::optional<std::size_t> Cursor::next() const {
+  return next_ < plan_.size() ? std::optional(next_) : std::nullopt;
 }
 
 }  // namespace slackline

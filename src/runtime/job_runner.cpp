@@ -93,7 +93,7 @@ Job::~Job() {
 }
 
 std::string Job::start(const std::vector<std::string>& command, const std::string& variable,
-                       const std::string& value) {
+                       const std::string& value, const std::optional<User>& user) {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw DeviceError("start command", "", std::strerror(errno));
   const Descriptor reader(ends[0]);
@@ -111,7 +111,7 @@ std::string Job::start(const std::vector<std::string>& command, const std::strin
     const sigset_t set = watched_signals();
     ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
     ::setenv(variable.c_str(), value.c_str(), 1);
-    ::execvp(arguments[0], arguments.data());
+    if (!user || become(*user)) ::execvp(arguments[0], arguments.data());
     const int error = errno;
     [[maybe_unused]] const ssize_t written = ::write(writer.get(), &error, sizeof error);
     ::_exit(127);
@@ -127,13 +127,13 @@ std::string Job::start(const std::vector<std::string>& command, const std::strin
   return command.front() + ": " + (error == ENOENT ? "command not found" : std::strerror(error));
 }
 
-void Job::run(Agent& agent, const std::function<void()>& idle) {
+void Job::run(JobServer& server, const std::function<void()>& idle) {
   while (pid_ > 0) {
-    std::array<pollfd, 2> waiting{{{signals_.get(), POLLIN, 0}, {agent.fd(), POLLIN, 0}}};
+    std::array<pollfd, 2> waiting{{{signals_.get(), POLLIN, 0}, {server.fd(), POLLIN, 0}}};
     if (::poll(waiting.data(), waiting.size(), kTickMs) < 0 && errno != EINTR) {
       throw DeviceError("wait", "", std::strerror(errno));
     }
-    agent.serve();
+    server.serve();
     if (idle) idle();
     signalfd_siginfo info{};
     while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {

@@ -19,7 +19,8 @@ sockaddr_un address_of(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path)) {
-    throw DeviceError("use socket", path, "the path is too long; set SLACKLINE_RUNTIME_DIR to a shorter one");
+    throw DeviceError("use socket", path,
+                      "the path is too long; name a shorter runtime folder (--runtime-dir)");
   }
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   return address;
@@ -44,6 +45,8 @@ Descriptor listen_on(const std::string& path) {
 Descriptor connect_to(const std::string& path) {
   const sockaddr_un address = address_of(path);
   Descriptor fd = make_socket();
+  const timeval patience{5, 0};  // where more wait to be accepted than may
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return {};
   return fd;
 }

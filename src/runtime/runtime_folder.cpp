@@ -9,17 +9,21 @@
 #include <filesystem>
 
 #include "slackline/base/error.h"
+#include "slackline/base/user.h"
 
 namespace slackline {
 namespace {
+
+constexpr const char* kSystemFolder = "/run/slackline";
 
 std::string preferred_folder() {
   const auto variable = [](const char* name) -> std::string {
     const char* value = ::secure_getenv(name);
     return value == nullptr ? "" : value;
   };
+  if (calling_user()) return kSystemFolder;
   if (const std::string own = variable("SLACKLINE_RUNTIME_DIR"); !own.empty()) return own;
-  if (::geteuid() == 0) return "/run/slackline";
+  if (::geteuid() == 0) return kSystemFolder;
   if (const std::string user = variable("XDG_RUNTIME_DIR"); !user.empty()) return user + "/slackline";
   return "/tmp/slackline-" + std::to_string(::geteuid());
 }
@@ -27,8 +31,17 @@ std::string preferred_folder() {
 }  // namespace
 
 std::string runtime_folder() {
-  const std::string folder = std::filesystem::absolute(preferred_folder());  // the job may run elsewhere
-  if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) {
+  return runtime_folder("");
+}
+
+std::string journal_folder(const std::string& runtime_folder) {
+  return runtime_folder + "/journal";
+}
+
+std::string runtime_folder(const std::string& named) {
+  const std::string folder =
+      std::filesystem::absolute(named.empty() ? preferred_folder() : named);  // the job may run elsewhere
+  if (::mkdir(folder.c_str(), folder == kSystemFolder ? 0711 : 0700) != 0 && errno != EEXIST) {
     throw DeviceError("use runtime folder", folder, std::strerror(errno));
   }
   struct stat status {};
@@ -45,6 +58,14 @@ std::string make_private_folder(const std::string& parent, const std::string& pr
   std::string path = parent + "/" + prefix + "XXXXXX";
   if (::mkdtemp(path.data()) == nullptr) throw DeviceError("make folder", path, std::strerror(errno));
   return path;
+}
+
+PrivateFolder::PrivateFolder(const std::string& parent, const std::string& prefix)
+    : path_(make_private_folder(parent, prefix)) {}
+
+PrivateFolder::~PrivateFolder() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
 }
 
 }  // namespace slackline

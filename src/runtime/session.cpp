@@ -12,125 +12,204 @@
 #include "slackline/runtime/packet_socket.h"
 
 namespace slackline {
+namespace {
+
+/// For the agent's answer: at the start, and in the middle of training, which must not wait.
+constexpr Seconds kFirstPatience(10);
+constexpr Seconds kLaterPatience(0.2);
+constexpr auto kBetweenAttempts = std::chrono::seconds(10);
+
+}  // namespace
+
+Session::~Session() {
+  if (fork_count() != forks_) {  // what is left here belongs to the parent, or is closed
+    if (participant_) participant_->forget();
+    static_cast<void>(socket_.release());
+    return;
+  }
+  if (socket_) keep_in_children(socket_.get());
+}
 
 void Session::open(int stage, int stages) {
+  forks_ = fork_count();
   const char* path = std::getenv(kSocketVariable);
   if (path == nullptr || *path == '\0') return;
   Descriptor socket = connect_to(path);
   if (!socket) return;
-  const Hello hello{kProtocolMagic, stage, stages};
+  const JobHello hello{kJobMagic, stage, stages};
   if (!send_packet(socket.get(), std::as_bytes(std::span(&hello, 1)))) return;
-  auto answer = receive_packet(socket.get(), sizeof(Welcome));
-  if (!answer || answer->data.size() != sizeof(Welcome)) return;
-  Welcome welcome{};
+  auto answer = receive_packet(socket.get(), sizeof(JobWelcome));
+  if (!answer || answer->data.size() != sizeof(JobWelcome)) return;
+  JobWelcome welcome{};
   std::memcpy(&welcome, answer->data.data(), sizeof welcome);
-  if (welcome.magic != kProtocolMagic) {
-    throw DeviceError("lease", "stage " + std::to_string(stage),
-                      "the agent speaks another version of the protocol");
+  const std::string name = "stage " + std::to_string(stage);
+  if (welcome.magic != kJobMagic) {
+    throw DeviceError("join the job as", name, "it speaks another version of the protocol");
   }
   if (welcome.status != 0 || answer->descriptors.size() != 2) {
-    throw DeviceError("lease", "stage " + std::to_string(stage), welcome.text.data());
+    throw DeviceError("join the job as", name, welcome.text.data());
   }
   const auto plan_length = static_cast<std::size_t>(welcome.plan_length);
-  Mapping mapping(answer->descriptors[0].get(), LeaseMemory::bytes(plan_length));
-  if (!mapping) {
-    throw DeviceError("lease", "stage " + std::to_string(stage), "cannot map the lease's memory");
-  }
+  Mapping mapping(answer->descriptors[0].get(), JobMemory::bytes(plan_length));
+  if (!mapping) throw DeviceError("join the job as", name, "cannot map its memory");
   if (welcome.sim_world[0] != '\0') {
     world_ = std::make_unique<SimWorld>(welcome.sim_world.data());
     participant_.emplace(world_->join_as_stage(stage));
   }
   doorbell_ = std::move(answer->descriptors[1]);
   socket_ = std::move(socket);
+  close_in_children(socket_.get());
   baseline_steps_ = welcome.baseline_steps;
+  agent_socket_ = welcome.agent_socket.data();
+  for (int g = 0; g < welcome.gpu_count; ++g) {
+    gpus_.emplace_back(welcome.gpus.at(static_cast<std::size_t>(g)).data());
+    if (world_) simulated_.emplace_back(world_->first_gpu(stage).value() + g);
+  }
   mapping_ = std::move(mapping);  // last: from here on the session is open
   if (plan_length > 0) cursor_.emplace(std::span<const PlanEntry>(memory()->plan(), plan_length));
+  if (!gpus_.empty()) keep_lease();
+}
+
+std::string Session::lease(Seconds patience) {
+  try {
+    lease_ = LeaseClient::open(agent_socket_, gpus_, patience, world_.get(), simulated_);
+  } catch (const DeviceError& error) {
+    return error.what();
+  }
+  if (!lease_) return "no agent listens at " + agent_socket_;
+  numbers_.clear();
+  for (std::int32_t i = 0; i < static_cast<std::int32_t>(cursor_->length()); ++i) {
+    const Megahertz clock(memory()->plan()[i].clock_mhz);
+    const auto number = lease_->number_of(clock);
+    if (!number) {
+      lease_.reset();
+      return "the agent does not let this process set " + std::to_string(clock.value()) +
+             " MHz, which the schedule wants";
+    }
+    numbers_.push_back(*number);
+  }
+  return {};
+}
+
+void Session::keep_lease() {
+  const auto now = std::chrono::steady_clock::now();
+  if (lease_) {
+    if (!lease_->is_over()) return;
+    lease_.reset();
+    next_attempt_ = now + kBetweenAttempts;
+    return go_without_lease("the agent that sets the clocks has ended this process's lease");
+  }
+  if (now < next_attempt_) return;
+  const bool is_first = next_attempt_ == std::chrono::steady_clock::time_point();
+  next_attempt_ = now + kBetweenAttempts;
+  const std::string reason = lease(is_first ? kFirstPatience : kLaterPatience);
+  if (!lease_) return go_without_lease(reason);
+  requested_ = 0;
+  asked_in_step_ = false;
+  if (std::exchange(lacks_lease_, false)) notice_ = "the agent leases its GPUs to this process again";
+}
+
+void Session::go_without_lease(const std::string& reason) {
+  if (std::exchange(lacks_lease_, true)) return;
+  notice_ = reason + "; its GPUs run at their own clocks from here on";
+  record(JobEventType::kNoLease);
+  ring();
 }
 
 std::string Session::step_begin() {
-  if (!mapping_) return {};
-  following_ = cursor_ && !out_of_sequence_ && steps_ >= baseline_steps_ && memory()->released.load() == 0;
+  if (!is_open()) return {};
+  if (!gpus_.empty()) keep_lease();
+  following_ = lease_ && !out_of_sequence_ && steps_ >= baseline_steps_ && memory()->released.load() == 0;
   ++steps_;
-  record(LeaseEventType::kStepBegin);
+  record(JobEventType::kStepBegin);
   if (following_) cursor_->begin_step();
-  post(following_ ? cursor_->next_clock().value_or(0) : 0);
+  ask_for(following_ ? cursor_->next() : std::nullopt, following_);
+  ring();
   return {};
 }
 
 std::string Session::step_end() {
-  if (!mapping_) return {};
-  record(LeaseEventType::kStepEnd);
+  if (!is_open()) return {};
+  record(JobEventType::kStepEnd);
   const std::string reason = following_ ? cursor_->leftover() : "";
-  post(0);
+  ask_for(std::nullopt, false);
+  ring();
   return reason.empty() ? reason : stop_following(reason);
 }
 
 std::string Session::instruction_begin(InstructionKind kind, int microbatch) {
-  if (!mapping_) return {};
+  if (!is_open()) return {};
   std::string reason;
   if (following_) {
     reason = cursor_->mismatch(static_cast<std::int32_t>(kind), microbatch);
     if (!reason.empty()) reason = stop_following(std::move(reason));
   }
   running_ = kind;
-  record(LeaseEventType::kBegin, static_cast<int>(kind));
+  record(JobEventType::kBegin, static_cast<int>(kind));
   report();
   if (participant_) participant_->launch(kind);
   return reason;
 }
 
 bool Session::instruction_again() {
-  if (!mapping_) return false;
+  if (!is_open()) return false;
   if (participant_) participant_->synchronize();
   if ((memory()->repeat_kinds.load() >> static_cast<unsigned>(running_) & 1U) == 0) return false;
-  record(LeaseEventType::kAgain, static_cast<int>(running_));
+  record(JobEventType::kAgain, static_cast<int>(running_));
   report();
   if (participant_) participant_->launch(running_);
   return true;
 }
 
 void Session::instruction_end() {
-  if (!mapping_) return;
+  if (!is_open()) return;
   if (participant_) participant_->synchronize();
-  record(LeaseEventType::kEnd, static_cast<int>(running_));
+  record(JobEventType::kEnd, static_cast<int>(running_));
   report();
   if (!following_) return;
   cursor_->advance();
-  if (memory()->released.load() != 0) {
+  if (memory()->released.load(std::memory_order_relaxed) != 0) {
     following_ = false;
-    return post(0);
+    return ask_for(std::nullopt, false);
   }
   // The step's end goes back to the baseline; before that the next clock hides its switch behind the wait.
-  const auto next = cursor_->next_clock();
-  if (next && *next != requested_mhz_) post(*next);
+  if (const auto next = cursor_->next()) ask_for(next, true);
 }
 
 std::string Session::stop_following(std::string reason) {
   following_ = false;
   out_of_sequence_ = true;
-  record(LeaseEventType::kOutOfSequence);
-  post(0);
+  record(JobEventType::kOutOfSequence);
+  ask_for(std::nullopt, false);
+  ring();
   return reason + "; its GPUs stay at their baseline from here on";
 }
 
-void Session::record(LeaseEventType type, int kind) {
+void Session::record(JobEventType type, int kind) {
   const std::uint64_t index = memory()->events_written.load(std::memory_order_relaxed);
-  memory()->events[index % LeaseMemory::kEvents] = {type, kind, now_ns()};
+  memory()->events[index % JobMemory::kEvents] = {type, kind, now_ns()};
   memory()->events_written.store(index + 1, std::memory_order_release);
 }
 
-void Session::post(std::int32_t clock_mhz) {
-  requested_mhz_ = clock_mhz;
-  // Simulated time must not run on while the request is under way, so it is announced first.
+void Session::ring() {
+  // Simulated time must not run on before this was heard, so it is announced first.
   if (participant_ && world_->is_virtual()) participant_->post_request();
-  const std::uint64_t sequence = (memory()->request.load(std::memory_order_relaxed) >> 32) + 1;
-  memory()->request.store(sequence << 32 | static_cast<std::uint32_t>(clock_mhz), std::memory_order_release);
+  memory()->rings.fetch_add(1, std::memory_order_release);
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = ::write(doorbell_.get(), &one, sizeof one);
 }
 
 void Session::report() {
-  if (!cursor_) post(requested_mhz_);
+  if (!cursor_) ring();
+}
+
+void Session::ask_for(std::optional<std::size_t> entry, bool in_step) {
+  if (!lease_) return;
+  const std::uint32_t number = entry ? numbers_[*entry] : 0;
+  if (number == requested_ && in_step == asked_in_step_) return;
+  requested_ = number;
+  asked_in_step_ = in_step;
+  lease_->post(number, in_step);
 }
 
 std::int64_t Session::now_ns() {

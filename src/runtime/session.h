@@ -1,20 +1,32 @@
 #pragma once
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "slackline/base/descriptor.h"
 #include "slackline/device/sim_world.h"
 #include "slackline/runtime/cursor.h"
-#include "slackline/runtime/lease_memory.h"
+#include "slackline/runtime/fork_guard.h"
+#include "slackline/runtime/job_memory.h"
+#include "slackline/runtime/lease_client.h"
 #include "slackline/runtime/mapping.h"
 
 namespace slackline {
 
-/// The client's side of a lease, behind slackline.h. Without an agent every call does nothing.
+/// What is behind slackline.h: tells the job's server what the process does, and asks the agent for clocks.
+/// Without a server every call does nothing; without an agent the GPUs run at their baseline. In a child that
+/// is forked it does nothing either.
 class Session {
  public:
-  /// Never throws for the agent's absence. Throws DeviceError if the agent refuses.
+  Session() = default;
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  ~Session();
+
+  /// Never throws for the server's absence. Throws DeviceError if it refuses.
   void open(int stage, int stages);
 
   /// Each returns why the job no longer fits the schedule, or nothing.
@@ -27,29 +39,52 @@ class Session {
   [[nodiscard]] SimWorld* world() { return world_.get(); }
   [[nodiscard]] SimWorld::Participant* participant() { return participant_ ? &*participant_ : nullptr; }
 
+  /// Something that the user should know and that is no error of the caller's; once each.
+  [[nodiscard]] std::string take_notice() { return std::exchange(notice_, {}); }
+
   std::string message;
 
  private:
-  [[nodiscard]] LeaseMemory* memory() { return static_cast<LeaseMemory*>(mapping_.get()); }
-  void record(LeaseEventType type, int kind = 0);
-  void post(std::int32_t clock_mhz);
-  /// Without a schedule the job is being profiled, and every event is reported at once.
+  [[nodiscard]] JobMemory* memory() { return static_cast<JobMemory*>(mapping_.get()); }
+  /// Joined, and not a forked child of the process that has.
+  [[nodiscard]] bool is_open() const { return mapping_ && fork_count() == forks_; }
+  /// Leases this stage's GPUs, or says why not.
+  [[nodiscard]] std::string lease(Seconds patience);
+  /// Without a lease training goes on at the baseline, and one is sought again from time to time.
+  void keep_lease();
+  void go_without_lease(const std::string& reason);
+  void record(JobEventType type, int kind = 0);
+  /// Tells the job's server that there is something to read.
+  void ring();
+  /// Without a schedule the job is being profiled, and every event is told at once.
   void report();
+  /// `entry` of the plan, or the baseline.
+  void ask_for(std::optional<std::size_t> entry, bool in_step);
   [[nodiscard]] std::string stop_following(std::string reason);
   [[nodiscard]] std::int64_t now_ns();
 
+  std::unique_ptr<SimWorld> world_;
+  std::optional<SimWorld::Participant> participant_;
   Descriptor socket_;
   Descriptor doorbell_;
   Mapping mapping_;
+  unsigned forks_ = 0;
+  std::string agent_socket_;
+  std::vector<std::string> gpus_;  // to be leased
+  std::vector<GpuId> simulated_;   // the same, as the world numbers them
+  std::unique_ptr<LeaseClient> lease_;
+  std::vector<std::uint32_t> numbers_;  // of the plan's clocks in requests
+  std::chrono::steady_clock::time_point next_attempt_;
+  bool lacks_lease_ = false;  // and has said so
+  std::string notice_;
   std::optional<Cursor> cursor_;
   int baseline_steps_ = 0;
   int steps_ = 0;
   bool following_ = false;
   bool out_of_sequence_ = false;
-  std::int32_t requested_mhz_ = 0;
+  std::uint32_t requested_ = 0;  // the number in the last request
+  bool asked_in_step_ = false;
   InstructionKind running_ = InstructionKind::kForward;
-  std::unique_ptr<SimWorld> world_;
-  std::optional<SimWorld::Participant> participant_;
 };
 
 }  // namespace slackline

@@ -10,17 +10,17 @@ StepLog::OpenStep& StepLog::open_step(std::size_t number) {
   return open_[index];
 }
 
-bool StepLog::add(int stage_number, const LeaseEvent& event) {
+bool StepLog::add(int stage_number, const JobEvent& event) {
   Stage& stage = stages_[static_cast<std::size_t>(stage_number)];
   const Seconds time(static_cast<double>(event.time_ns) / 1e9);
-  if (event.type == LeaseEventType::kStepBegin) {
+  if (event.type == JobEventType::kStepBegin) {
     if (stage.begun < steps_.size())
       stage.begun = stage.ended = steps_.size();  // a process that joined again
     OpenStep& step = open_step(stage.begun++);
     step.times.begin = std::max(step.times.begin, time);
     return false;
   }
-  if (event.type != LeaseEventType::kStepEnd || stage.ended >= stage.begun) return false;
+  if (event.type != JobEventType::kStepEnd || stage.ended >= stage.begun) return false;
   OpenStep& step = open_step(stage.ended++);
   step.times.end = std::max(step.times.end, time);
   if (++step.stages_ended < stages_.size()) return false;

@@ -13,7 +13,8 @@ endfunction()
 
 run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${work}/prefix --config ${CONFIG})
 foreach(file bin/slackline share/man/man1/slackline.1 share/slackline/profiles/gpt3-175b-a100-sxm.yaml
-    share/doc/slackline/LICENSE share/doc/slackline/NOTICE)
+    share/doc/slackline/LICENSE share/doc/slackline/NOTICE share/doc/slackline/policy.example.yaml share/doc/slackline/agent.md
+    lib/systemd/system/slackline-agent.service lib/tmpfiles.d/slackline.conf lib/sysusers.d/slackline.conf)
   if(NOT EXISTS ${work}/prefix/${file})
     message(FATAL_ERROR "not installed: ${file}")
   endif()
@@ -21,6 +22,29 @@ endforeach()
 run(${work}/prefix/bin/slackline plan ${work}/prefix/share/slackline/profiles/gpt3-175b-a100-sxm.yaml --microbatches 8)
 if(EXISTS ${work}/prefix/bin/slackline-demo-train)
   run(${work}/prefix/bin/slackline-demo-train --help)  # finds the installed libslackline.so
+endif()
+
+# The service starts, and cleans up with, the program that was installed with it.
+set(unit ${work}/prefix/lib/systemd/system/slackline-agent.service)
+file(READ ${unit} text)
+foreach(command "ExecStart=${work}/prefix/bin/slackline agent " "ExecStopPost=${work}/prefix/bin/slackline restore\n")
+  string(FIND "${text}" "\n${command}" position)
+  if(position EQUAL -1)
+    message(FATAL_ERROR "${unit} has no line '${command}'")
+  endif()
+endforeach()
+if(text MATCHES "@[A-Z_]+@")
+  message(FATAL_ERROR "${unit}: nobody replaced ${CMAKE_MATCH_0}")
+endif()
+run(${CMAKE_COMMAND} -E env SLACKLINE_RUNTIME_DIR=${work}/run ${work}/prefix/bin/slackline restore)
+find_program(SYSTEMD_ANALYZE systemd-analyze)
+if(SYSTEMD_ANALYZE)
+  run(${SYSTEMD_ANALYZE} verify --man=no ${unit})
+  run(${SYSTEMD_ANALYZE} security --offline=yes --threshold=30 --no-pager ${unit})
+endif()
+# What is in /etc is the administrator's.
+if(EXISTS ${work}/prefix/etc)
+  message(FATAL_ERROR "installed: ${work}/prefix/etc")
 endif()
 
 run(${CMAKE_COMMAND} -S ${SOURCE} -B ${work}/build -G ${GENERATOR} -D CMAKE_PREFIX_PATH=${work}/prefix -D CMAKE_BUILD_TYPE=${CONFIG}

@@ -79,6 +79,7 @@ class SimWorld {
   /// Somebody is about to ask the owner of the clocks for something about `gpu`: time stands still until it
   /// is done, if there is an owner.
   void post_request(GpuId gpu);
+  void post_requests(const std::vector<GpuId>& gpus);
   /// The owner of the clocks has done what was asked about `gpu`, `requests` times.
   void take_requests(GpuId gpu, std::int64_t requests);
   /// Nobody who asked about `gpu` waits any more.
@@ -117,6 +118,8 @@ class SimWorld::Participant {
   Participant(Participant&& other) noexcept;
   Participant& operator=(Participant&&) = delete;
   ~Participant();
+  /// Leaves nothing: for a forked child, whose parent it was.
+  void forget() { world_ = nullptr; }
 
   /// Starts an instruction on the GPUs of this participant's stage.
   void launch(InstructionKind kind);

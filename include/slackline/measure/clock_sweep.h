@@ -35,6 +35,8 @@ struct SweepOptions {
   /// rises earlier: on the A100 that drops clocks whose slowness fills a wait, and 0.14 points of saving on
   /// GPT-3 175B.)
   int rises = 5;
+  /// Sets no clock, and measures at the one that the GPUs have.
+  bool read_only = false;
 };
 
 /// Measures every instruction kind of every stage at every clock, from the highest to the lowest, while the

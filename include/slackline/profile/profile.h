@@ -39,6 +39,27 @@ struct StageProfile {
   bool operator==(const StageProfile&) const = default;
 };
 
+/// How long its GPUs take from the request of a clock, in milliseconds: until the call returns, until a
+/// reading first differs, and until readings stay at the new clock. The slowest of `pairs`, each of which is
+/// the median of several switches: count on `stable`.
+struct SwitchTimes {
+  struct Pair {
+    Megahertz from;
+    Megahertz to;
+    double first_change_ms = 0;
+    double stable_ms = 0;
+
+    bool operator==(const Pair&) const = default;
+  };
+
+  double call_ms = 0;
+  double first_change_ms = 0;
+  double stable_ms = 0;
+  std::vector<Pair> pairs;
+
+  bool operator==(const SwitchTimes&) const = default;
+};
+
 /// Measurements of a model cut into stages, on one kind of GPU.
 struct Profile {
   std::string model;
@@ -46,6 +67,8 @@ struct Profile {
   std::string origin;
   std::string licence;
   std::vector<StageProfile> stages;
+  /// Where it was measured (slackline calibrate).
+  std::optional<SwitchTimes> switch_times{};
   /// The labels that options carry, in the order in which they first occur.
   std::vector<std::string> configs{};
   /// What was made of the measurements (derive_kinds, smooth_convex), in turn; not part of a file.

@@ -19,6 +19,10 @@ inline constexpr int kMaxClock = 100'000;  // MHz
 [[nodiscard]] Profile parse_profile_yaml(const std::string& file, const std::string& text);
 [[nodiscard]] Profile parse_profile_csv(const std::string& file, const std::string& text);
 
+/// Writes `times` into the YAML profile at `path`, in one step; all else stays, but for comments. InputError
+/// for what is no such profile.
+void write_switch_times(const std::string& path, const SwitchTimes& times);
+
 /// Every number reads back exactly; the same profile gives the same bytes.
 [[nodiscard]] std::string to_yaml(const Profile& profile);
 

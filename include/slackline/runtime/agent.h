@@ -1,9 +1,12 @@
 #pragma once
+#include <sys/types.h>
+
+#include <array>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,90 +15,87 @@
 #include "slackline/device/device.h"
 #include "slackline/device/sim_world.h"
 #include "slackline/runtime/journal.h"
-#include "slackline/runtime/lease_memory.h"
+#include "slackline/runtime/metrics.h"
+#include "slackline/runtime/policy.h"
 
 namespace slackline {
 
-/// What the agent hands to the processes of a job.
 struct AgentOptions {
-  /// GPUs of each stage.
-  std::vector<std::vector<GpuId>> stage_gpus;
-  /// Per stage, in the order of execution; empty: no schedule, clocks are left to others.
-  std::vector<std::vector<PlanEntry>> plan;
-  /// Steps that each process runs at its baseline before it follows the plan.
-  int baseline_steps = 0;
+  std::string socket_path;
+  Policy policy;
+  /// Where the agent cannot see a process die, its lease ends after this long without a sign of life.
+  std::chrono::milliseconds heartbeat_patience{5000};
+  /// How often request words are looked at while a lease is in a step.
+  std::chrono::microseconds poll_period{250};
+  /// A lease that is in a step but asks for nothing this long is looked at only when it says so.
+  std::chrono::milliseconds poll_patience{1000};
+  /// For sockets that are not for everybody who may write to them: which mode they have.
+  unsigned socket_mode = 0660;
+  std::optional<uid_t> socket_owner;
 };
 
-/// Hears what the job does, in the agent's thread. Times are on the device's timeline.
-class JobObserver {
- public:
-  virtual ~JobObserver() = default;
-  virtual void on_event(int /*stage*/, const LeaseEvent& /*event*/) {}
-  /// The process of a stage has ended or closed its session.
-  virtual void on_lease_end(int /*stage*/) {}
-  /// The job cannot be served as it is (another number of stages, say).
-  virtual void on_refusal(const std::string& /*reason*/) {}
-  /// A GPU could not be set; its stage is released.
-  virtual void on_fault(const std::string& /*what*/) {}
-};
-
-/// Owns the clocks of a node while a job runs: accepts one lease a stage on a socket, does what the leases
-/// ask for, and gives their GPUs back when a lease ends, for whatever reason. A GPU is in the journal before
-/// its first change. One thread: poll fd() and call serve() when it is readable. repeat(), release() may come
-/// from any thread.
+/// Owns the clocks of a node's GPUs and leases them to the processes that train, one owner a GPU; the
+/// protocol is in lease_protocol.h. Whatever ends a lease (the process closes it, dies, is killed, breaks the
+/// protocol or falls silent), its GPUs are restored: requests are no longer read, the call in flight ends,
+/// the changes are undone, the journal is cleared, and only then another may lease them.
+///
+/// One thread runs everything but the drivers, which have one each (GpuWorker), so no driver and no client
+/// can make it wait.
 class Agent {
  public:
-  /// `world` is the simulated node behind `device`, or null.
-  Agent(Device& device, std::shared_ptr<SimWorld> world, Journal& journal, AgentOptions options,
-        const std::string& socket_path, JobObserver& observer);
+  enum class Importance { kRoutine, kProblem };
+  using Log = std::function<void(Importance, const std::string&)>;
+
+  /// Takes all GPUs of `device`, first restoring what a predecessor has left of them. DeviceError if one
+  /// belongs to another agent, or the socket to one that lives. `log` hears of leases, refusals and faults.
+  Agent(Device& device, const Journal& journal, AgentOptions options, Log log);
   Agent(const Agent&) = delete;
   Agent& operator=(const Agent&) = delete;
-  /// Restores what is left.
+  /// Ends all leases and restores every GPU.
   ~Agent();
 
-  [[nodiscard]] int fd() const { return epoll_.get(); }
-  void serve();
-
-  /// Locks all GPUs of a stage, or unlocks them at 0 MHz, on behalf of this process rather than the job's.
-  /// Does nothing while no process of the job drives the stage.
-  void set_stage_clock(int stage, Megahertz clock);
-  /// Kinds that the process of `stage` shall run again and again; one bit each.
-  void set_repeat(int stage, std::uint32_t kinds);
-  /// The schedule is over: GPUs go to their baseline and stay there.
-  void release();
-  /// Ends all leases and restores every GPU.
-  void restore_all();
-  [[nodiscard]] std::uint64_t events_lost() const { return events_lost_; }
+  /// Serves until `stop` is readable. `tick` is called about once a second.
+  void run(int stop, const std::function<void()>& tick = {});
+  [[nodiscard]] AgentMetrics metrics() const;
 
  private:
   struct Lease;
+  struct Greeting;
+  struct Gpu;
 
-  void watch(int fd, std::uint64_t token);
-  void accept_client();
-  void answer_hello(int fd);
-  void handle_request(Lease& lease);
-  void drain_events(Lease& lease);
-  void end_lease(int stage);
-  void set_clock(Lease& lease, Megahertz clock);
-  /// Every GPU that the lease may have changed; `for_good` also forgets them.
-  void unlock(Lease& lease, bool for_good);
+  void watch(int fd, std::uint64_t token, std::uint32_t events);
+  void accept_clients();
+  void hear(std::uint64_t number);
+  void answer(std::uint64_t number);
+  [[nodiscard]] std::string reason_to_refuse(const Greeting& greeting, std::vector<std::size_t>& gpus,
+                                             bool& is_passing) const;
+  [[nodiscard]] std::vector<Megahertz> allowed_clocks(const Greeting& greeting,
+                                                      const std::vector<std::size_t>& gpus) const;
+  void grant(std::uint64_t number, const std::vector<std::size_t>& gpus);
+  void refuse(std::uint64_t number, const std::string& reason);
+  void take_request(Lease& lease);
+  void poll_requests();
+  void end_lease(std::uint64_t number, std::size_t end);
+  void after_workers();
+  void look_after_silence();
+  void set_polling(bool wanted);
 
-  std::mutex mutex_;
   Device& device_;
-  std::shared_ptr<SimWorld> world_;
-  std::optional<SimWorld::Participant> participant_;
-  Journal& journal_;
+  SimWorld* world_;
   AgentOptions options_;
-  JobObserver& observer_;
-  std::string socket_path_;
+  Log log_;
+  std::optional<SimWorld::Participant> participant_;
   Descriptor epoll_;
+  Descriptor workers_done_;
+  Descriptor poll_timer_;
+  Descriptor socket_lock_;
   Descriptor listener_;
-  std::map<int, Descriptor> greeting_;            // accepted, Hello still to come; by descriptor
-  std::map<int, std::unique_ptr<Lease>> leases_;  // by stage
-  std::vector<std::uint32_t> repeat_;             // by stage; outlives leases
-  std::vector<int> steps_begun_;                  // by stage; outlives leases
-  bool released_ = false;
-  std::uint64_t events_lost_ = 0;
+  bool polling_ = false;
+  std::uint64_t next_number_ = 1;
+  std::map<std::uint64_t, std::unique_ptr<Greeting>> greetings_;
+  std::map<std::uint64_t, std::unique_ptr<Lease>> leases_;
+  std::vector<std::unique_ptr<Gpu>> gpus_;
+  AgentMetrics totals_;
 };
 
 }  // namespace slackline

@@ -3,7 +3,7 @@
 #include <span>
 #include <string>
 
-#include "slackline/runtime/lease_memory.h"
+#include "slackline/runtime/job_memory.h"
 
 namespace slackline {
 
@@ -13,6 +13,7 @@ class Cursor {
  public:
   explicit Cursor(std::span<const PlanEntry> plan) : plan_(plan) {}
 
+  [[nodiscard]] std::size_t length() const { return plan_.size(); }
   void begin_step() { next_ = 0; }
   /// Why the instruction is not the one that the plan has next; empty if it is. A microbatch of -1 is not
   /// checked.
@@ -20,8 +21,8 @@ class Cursor {
   /// Why the step may not end here; empty if it may.
   [[nodiscard]] std::string leftover() const;
   void advance() { ++next_; }
-  /// Clock of the next instruction; nothing at the end of the step.
-  [[nodiscard]] std::optional<std::int32_t> next_clock() const;
+  /// Place of the next instruction in the plan; nothing at the end of the step.
+  [[nodiscard]] std::optional<std::size_t> next() const;
 
  private:
   std::span<const PlanEntry> plan_;

@@ -5,7 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "slackline/runtime/agent.h"
+#include "slackline/base/user.h"
+#include "slackline/runtime/job_server.h"
 
 namespace slackline {
 
@@ -20,12 +21,13 @@ class Job {
   /// Kills it if it still runs.
   ~Job();
 
-  /// Empty if it started; else why it could not, with `exit_status()` 127 or 126 as in a shell.
+  /// Empty if it started; else why it could not, with `exit_status()` 127 or 126 as in a shell. Runs as
+  /// `user` if one is given.
   [[nodiscard]] std::string start(const std::vector<std::string>& command, const std::string& variable,
-                                  const std::string& value);
-  /// Serves the agent and forwards signals until the command has ended. `idle` is called at least ten times a
+                                  const std::string& value, const std::optional<User>& user = {});
+  /// Serves `server` and forwards signals until the command has ended. `idle` is called at least ten times a
   /// second.
-  void run(Agent& agent, const std::function<void()>& idle = {});
+  void run(JobServer& server, const std::function<void()>& idle = {});
   /// Asks the command to end, and kills it if it has not after some seconds. What it has started and left
   /// behind is killed when this object goes.
   void terminate();

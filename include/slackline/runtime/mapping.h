@@ -11,8 +11,8 @@ class Mapping {
  public:
   Mapping() = default;
   /// Empty if it cannot be mapped.
-  Mapping(int fd, std::size_t bytes) : bytes_(bytes) {
-    void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  Mapping(int fd, std::size_t bytes, int protection = PROT_READ | PROT_WRITE) : bytes_(bytes) {
+    void* memory = ::mmap(nullptr, bytes, protection, MAP_SHARED, fd, 0);
     if (memory != MAP_FAILED) memory_ = memory;
   }
   Mapping(Mapping&& other) noexcept

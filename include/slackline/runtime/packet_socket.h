@@ -11,7 +11,7 @@ namespace slackline {
 /// Unix sockets that keep message boundaries and carry file descriptors.
 
 [[nodiscard]] Descriptor listen_on(const std::string& path);
-/// An empty descriptor if nobody listens.
+/// An empty descriptor if nobody listens, or nobody has accepted within some seconds.
 [[nodiscard]] Descriptor connect_to(const std::string& path);
 
 /// False if the peer is gone.

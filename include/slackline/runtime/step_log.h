@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "slackline/base/quantity.h"
-#include "slackline/runtime/lease_memory.h"
+#include "slackline/runtime/job_memory.h"
 
 namespace slackline {
 
@@ -21,7 +21,7 @@ class StepLog {
  public:
   explicit StepLog(std::size_t stages) : stages_(stages) {}
   /// True if this event completes an iteration, which is then steps().back().
-  bool add(int stage, const LeaseEvent& event);
+  bool add(int stage, const JobEvent& event);
   /// The process of `stage` has ended; if in the middle of a step, that step is no iteration, and counting
   /// begins anew with what comes next.
   void abandon_step_of(int stage);

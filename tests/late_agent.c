@@ -1,4 +1,4 @@
-/* Preloaded into `apply`: its guardian is slow to leave the process group, as on a loaded machine. */
+/* Preloaded into `apply`: its agent is slow to leave the process group, as on a loaded machine. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <unistd.h>

@@ -1,0 +1,112 @@
+#include "job_device.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "leftovers.h"
+#include "slackline/base/error.h"
+#include "slackline/device/open_device.h"
+#include "slackline/runtime/runtime_folder.h"
+
+namespace slackline {
+namespace {
+
+std::vector<std::vector<GpuId>> dealt_out(const std::vector<int>& counts, int gpus) {
+  std::vector<std::vector<GpuId>> stages;
+  int next = 0;
+  for (const int count : counts) {
+    stages.emplace_back();
+    for (int g = 0; g < count; ++g) stages.back().emplace_back(next++);
+  }
+  if (next > gpus) {
+    throw InputError(
+        "", 0, "--device",
+        "the job needs " + std::to_string(next) + " GPUs, the device has " + std::to_string(gpus));
+  }
+  return stages;
+}
+
+/// Simulated GPUs need no privileges; the whole command becomes its caller's.
+void give_up_privileges(const User& user) {
+  if (!become(user)) throw DeviceError("become user " + std::to_string(user.uid), "", std::strerror(errno));
+}
+
+}  // namespace
+
+JobDevice::JobDevice(const Request& request) : user_(calling_user()) {
+  const bool is_real = is_device_spec(request.device);
+  if (!is_real) {
+    if (user_) give_up_privileges(*user_);
+    user_.reset();
+    spec_ = parse_device(request.device);
+  }
+  runtime_folder_ = runtime_folder();
+  restore_leftovers(runtime_folder_);
+  if (is_real) {
+    opened_ = open_device(request.device,
+                          request.read_only ? DeviceAccess::kReadOnly : DeviceAccess::kIfPrivileged);
+    device_ = opened_.get();
+    folder_ = make_private_folder(runtime_folder_, "job-");
+    if (user_ && ::chown(folder_.c_str(), user_->uid, user_->gid) != 0) {
+      throw DeviceError("hand over folder", folder_, std::strerror(errno));
+    }
+  } else {
+    node_ = std::make_unique<SimulatedNode>(*spec_, runtime_folder_);
+    device_ = &node_->device();
+    folder_ = node_->folder();
+  }
+  std::vector<int> counts = request.stage_gpus;
+  if (node_) {
+    counts.clear();
+    for (const auto& gpus : node_->stage_gpus()) counts.push_back(static_cast<int>(gpus.size()));
+  } else if (counts.empty()) {
+    counts.assign(static_cast<std::size_t>(device_->gpu_count() / request.tensor_parallel),
+                  request.tensor_parallel);
+  }
+  stage_gpus_ = dealt_out(counts, device_->gpu_count());
+  if (request.read_only) return;
+
+  agent_.emplace(ClockAgent::Request{request.agent, is_real ? request.device : device_->spec(), folder_,
+                                     runtime_folder_, user_},
+                 *device_);
+}
+
+JobDevice::~JobDevice() {
+  end_agent();
+  if (node_) return;  // its folder goes with it
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+}
+
+std::shared_ptr<SimWorld> JobDevice::world() const {
+  return node_ ? node_->world() : nullptr;
+}
+
+std::vector<std::vector<std::string>> JobDevice::stage_uuids() const {
+  std::vector<std::vector<std::string>> uuids;
+  for (const auto& gpus : stage_gpus_) {
+    uuids.emplace_back();
+    for (const GpuId gpu : gpus) uuids.back().push_back(device_->identity(gpu).uuid);
+  }
+  return uuids;
+}
+
+void JobDevice::hand_over_job_socket() const {
+  if (user_ && ::lchown(job_socket().c_str(), user_->uid, user_->gid) != 0) {
+    throw DeviceError("hand over socket", job_socket(), std::strerror(errno));
+  }
+}
+
+void JobDevice::look_after_agent() {
+  if (agent_) agent_->look_after();
+}
+
+void JobDevice::end_agent() {
+  if (agent_) agent_->end();
+}
+
+}  // namespace slackline

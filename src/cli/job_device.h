@@ -1,0 +1,73 @@
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "clock_agent.h"
+#include "device_spec.h"
+#include "slackline/base/user.h"
+#include "slackline/device/device.h"
+
+namespace slackline {
+
+inline constexpr const char* kJobDeviceHelp =
+    "nvml[:0,1,...] or amdsmi[:0,1,...]: this node's GPUs, stage after stage; or sim:PROFILE[,pace=X]"
+    "[,switch_ms=X][,tick_ms=X][,noise=X][,seed=N][,node=FOLDER]: simulated GPUs that behave as PROFILE "
+    "measured. pace: simulated seconds a second (0: virtual time, as fast as it goes); switch_ms: until a "
+    "clock takes effect (10); tick_ms: refresh of the energy counter (100); noise: relative, of times (0); "
+    "node: keep them there, for several commands";
+
+/// The GPUs that a command runs a job on, and who sets their clocks. In this order: privileges that the job
+/// does not need are given up, what crashed processes have left is restored, the device is opened, and an
+/// agent found or started.
+class JobDevice {
+ public:
+  struct Request {
+    std::string device{};  // the flag
+    std::string agent{};   // socket of the agent to use; "": the node's, or one of our own
+    /// GPUs that each stage of a real device needs; empty: as many stages as there are groups of
+    /// `tensor_parallel`. Simulated ones have their profile's.
+    std::vector<int> stage_gpus{};
+    int tensor_parallel = 1;
+    /// Clocks are not to be set, so no agent is needed.
+    bool read_only = false;
+  };
+
+  explicit JobDevice(const Request& request);
+  JobDevice(const JobDevice&) = delete;
+  JobDevice& operator=(const JobDevice&) = delete;
+  ~JobDevice();
+
+  [[nodiscard]] Device& device() const { return *device_; }
+  /// The simulated node, or null.
+  [[nodiscard]] std::shared_ptr<SimWorld> world() const;
+  /// What drives simulated GPUs, or null.
+  [[nodiscard]] const Profile* profile() const { return spec_ ? &spec_->profile : nullptr; }
+  [[nodiscard]] const std::vector<std::vector<GpuId>>& stage_gpus() const { return stage_gpus_; }
+  [[nodiscard]] std::vector<std::vector<std::string>> stage_uuids() const;
+  /// Whom the job's processes lease GPUs from; "" if nobody is to set clocks.
+  [[nodiscard]] std::string agent_socket() const { return agent_ ? agent_->socket() : ""; }
+  /// A place for the job's own socket, where the job's user may connect.
+  [[nodiscard]] std::string job_socket() const { return folder_ + "/job.sock"; }
+  /// Lets the job's user, where that is another, connect to job_socket().
+  void hand_over_job_socket() const;
+  /// As whom the job is to run; nothing: as this process.
+  [[nodiscard]] const std::optional<User>& user() const { return user_; }
+
+  void look_after_agent();
+  void end_agent();
+
+ private:
+  std::optional<User> user_;
+  std::string runtime_folder_;
+  std::string folder_;  // the job's own
+  std::optional<DeviceSpec> spec_;
+  std::unique_ptr<SimulatedNode> node_;
+  std::unique_ptr<Device> opened_;
+  Device* device_ = nullptr;
+  std::vector<std::vector<GpuId>> stage_gpus_;
+  std::optional<ClockAgent> agent_;
+};
+
+}  // namespace slackline

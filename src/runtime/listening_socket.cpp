@@ -1,0 +1,53 @@
+#include "listening_socket.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "slackline/base/error.h"
+#include "slackline/runtime/packet_socket.h"
+
+namespace slackline {
+
+ListeningSocket listen_exclusively(const std::string& path, unsigned mode, std::optional<uid_t> owner,
+                                   std::optional<gid_t> group) {
+  const auto fail = [&](const std::string& why) { throw DeviceError("listen", path, why); };
+  ListeningSocket made;
+  made.lock = Descriptor(::open((path + ".lock").c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!made.lock) fail(std::strerror(errno));
+  if (::flock(made.lock.get(), LOCK_EX | LOCK_NB) != 0) fail("another agent listens there");
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) == 0) {
+    if (!S_ISSOCK(status.st_mode)) fail("there is something that is not a socket");
+    ::unlink(path.c_str());
+  }
+  const mode_t mask = ::umask(0777);  // nobody may connect before the permissions are right
+  try {
+    made.socket = listen_on(path);
+  } catch (...) {
+    ::umask(mask);
+    throw;
+  }
+  ::umask(mask);
+  ::fcntl(made.socket.get(), F_SETFL, O_NONBLOCK);
+  constexpr auto kAsItIs = static_cast<uid_t>(-1);
+  if ((owner || group) && ::lchown(path.c_str(), owner.value_or(kAsItIs), group.value_or(kAsItIs)) != 0) {
+    fail(std::string("cannot give it to the user or group that may connect: ") + std::strerror(errno));
+  }
+  if (::chmod(path.c_str(), mode) != 0) fail(std::strerror(errno));
+  return made;
+}
+
+std::string printable(const std::string& text) {
+  std::string clean = text.substr(0, 64);
+  std::ranges::replace_if(
+      clean, [](char c) { return c < ' ' || c > '~'; }, '?');
+  return clean;
+}
+
+}  // namespace slackline

@@ -1,0 +1,430 @@
+// A training process from its calls of slackline.h to the driver: session, job server, agent and its workers.
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <functional>
+#include <future>
+#include <mutex>
+#include <thread>
+
+#include "catch.h"
+#include "other_process.h"
+#include "scratch_folder.h"
+#include "slackline.h"
+#include "slackline/base/error.h"
+#include "slackline/runtime/agent.h"
+#include "slackline/runtime/job_server.h"
+#include "slackline_sim.h"
+#include "test_device.h"
+
+namespace slackline {
+namespace {
+
+constexpr std::int32_t kForward = SLACKLINE_FORWARD;
+constexpr std::int32_t kBackward = SLACKLINE_BACKWARD;
+const std::vector<PlanEntry> kPlan{{kForward, 0, 1200}, {kForward, 1, 1100}, {kBackward, 0, 900}};
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+using Calls = std::vector<std::string>;
+
+/// Remembers what was asked of it, a line a call: "0:1200" or "0:-".
+class RecordingDevice : public TestDevice {
+ public:
+  [[nodiscard]] int gpu_count() const override { return 4; }
+  [[nodiscard]] std::vector<Megahertz> supported_clocks(GpuId) const override {
+    std::vector<Megahertz> clocks;
+    for (int mhz = 1400; mhz >= 600; mhz -= 100) clocks.emplace_back(mhz);
+    return clocks;
+  }
+  void lock_clock(GpuId gpu, Megahertz clock) override {
+    const std::lock_guard lock(mutex_);
+    if (clock == refused) throw DeviceError("lock clock", identity(gpu).uuid, "no");
+    calls_.push_back(std::to_string(gpu.value()) + ":" + std::to_string(clock.value()));
+  }
+  void restore(GpuId gpu, const std::string&) override {
+    const std::lock_guard lock(mutex_);
+    calls_.push_back(std::to_string(gpu.value()) + ":-");
+  }
+  [[nodiscard]] std::size_t count() const {
+    const std::lock_guard lock(mutex_);
+    return calls_.size();
+  }
+  /// Sorted by GPU, each in its order: different GPUs do not wait for each other.
+  [[nodiscard]] Calls take() {
+    const std::lock_guard lock(mutex_);
+    std::stable_sort(calls_.begin(), calls_.end(),
+                     [](const std::string& a, const std::string& b) { return a.front() < b.front(); });
+    return std::exchange(calls_, {});
+  }
+
+  Megahertz refused;
+
+ private:
+  mutable std::mutex mutex_;
+  Calls calls_;
+};
+
+struct Observed : public JobObserver {
+  void on_event(int stage, const JobEvent& event) override { events.emplace_back(stage, event.type); }
+  void on_refusal(const std::string& reason) override { refusals.push_back(reason); }
+  [[nodiscard]] long count(int stage, JobEventType type) const {
+    return std::count(events.begin(), events.end(), std::pair(stage, type));
+  }
+  std::vector<std::pair<int, JobEventType>> events;
+  std::vector<std::string> refusals;
+};
+
+/// A job of two stages, of GPUs 0 and 1, and of 2 and 3: an agent in a thread of its own, and the job's
+/// server, which the test's own thread serves.
+class Served {
+ public:
+  explicit Served(int baseline_steps = 0, std::vector<std::vector<PlanEntry>> plan = {kPlan, kPlan}) {
+    start_agent();
+    std::vector<std::vector<std::string>> gpus(2);
+    for (int g = 0; g < 4; ++g)
+      gpus[static_cast<std::size_t>(g / 2)].push_back(device.identity(GpuId(g)).uuid);
+    server_.emplace(nullptr, JobOptions{gpus, std::move(plan), baseline_steps, folder_.file("agent.sock")},
+                    folder_.file("job.sock"), observed);
+    ::setenv(kSocketVariable, folder_.file("job.sock").c_str(), 1);
+  }
+  Served(const Served&) = delete;
+  Served& operator=(const Served&) = delete;
+  ~Served() {
+    ::unsetenv(kSocketVariable);
+    end_agent();
+  }
+
+  void start_agent() {
+    AgentOptions options;
+    options.socket_path = folder_.file("agent.sock");
+    options.policy = Policy::everything_for(::geteuid());
+    agent_.emplace(device, journal, options, [](Agent::Importance, const std::string&) {});
+    REQUIRE(::pipe(stop_.data()) == 0);
+    thread_ = std::thread([this] { agent_->run(stop_[0]); });
+  }
+  void end_agent() {
+    if (!agent_) return;
+    ::close(stop_[1]);
+    thread_.join();
+    ::close(stop_[0]);
+    agent_.reset();
+  }
+  /// Serves until `done`, or for ten seconds.
+  bool until(const std::function<bool()>& done) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!done() && std::chrono::steady_clock::now() < deadline) {
+      pollfd waiting{server_->fd(), POLLIN, 0};
+      ::poll(&waiting, 1, 1);
+      server_->serve();
+    }
+    return done();
+  }
+  int open(int stage, int stages, slackline_session** session) {
+    auto opened = std::async(std::launch::async, [&] { return slackline_open(stage, stages, session); });
+    until([&] { return opened.wait_for(std::chrono::seconds(0)) == std::future_status::ready; });
+    return opened.get();
+  }
+  /// The next calls of the device, as many as are `expected`.
+  Calls calls(std::size_t expected = 2) {
+    until([&] { return device.count() >= expected; });
+    server_->serve();
+    return device.take();
+  }
+  /// Whether nothing more is asked of the device.
+  bool is_quiet() {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    server_->serve();
+    return device.count() == 0;
+  }
+  JobServer& server() { return *server_; }
+
+ private:
+  ScratchFolder folder_;
+
+ public:
+  RecordingDevice device;
+  Journal journal{folder_.file("journal")};
+  Observed observed;
+
+ private:
+  std::optional<Agent> agent_;
+  std::thread thread_;
+  std::array<int, 2> stop_{};
+  std::optional<JobServer> server_;
+};
+
+TEST_CASE("job: the clock of the next instruction is set when one ends, the baseline when a step does",
+          "[job]") {
+  Served served;
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  CHECK(slackline_is_simulated(session) == 0);
+  for (int step = 0; step < 3; ++step) {
+    CAPTURE(step);
+    CHECK(slackline_step_begin(session) == SLACKLINE_OK);
+    CHECK(served.calls() == Calls{"0:1200", "1:1200"});
+    for (std::size_t i = 0; i < kPlan.size(); ++i) {
+      CHECK(slackline_instruction_begin(session, kPlan[i].kind, kPlan[i].microbatch) == SLACKLINE_OK);
+      CHECK(served.is_quiet());
+      CHECK(slackline_instruction_again(session) == 0);
+      CHECK(slackline_instruction_end(session) == SLACKLINE_OK);
+      if (i == 0) CHECK(served.calls() == Calls{"0:1100", "1:1100"});
+      if (i == 1) CHECK(served.calls() == Calls{"0:900", "1:900"});
+      if (i == 2) CHECK(served.is_quiet());
+    }
+    CHECK(slackline_step_end(session) == SLACKLINE_OK);
+    CHECK(served.calls() == Calls{"0:-", "1:-"});
+  }
+  CHECK(served.journal.entries().size() == 2);
+  CHECK(slackline_message(session) == std::string());
+  slackline_close(session);
+  CHECK(served.until([&] { return served.journal.entries().empty(); }));
+}
+
+TEST_CASE("job: two stages that run at once each get their own clocks", "[job]") {
+  Served served(0, {kPlan, {{kForward, 0, 700}, {kBackward, 0, 600}}});
+  std::array<slackline_session*, 2> sessions{};
+  REQUIRE(served.open(1, 2, &sessions[1]) == SLACKLINE_OK);
+  REQUIRE(served.open(0, 2, &sessions[0]) == SLACKLINE_OK);
+  slackline_step_begin(sessions[1]);
+  CHECK(served.calls() == Calls{"2:700", "3:700"});
+  slackline_step_begin(sessions[0]);
+  CHECK(served.calls() == Calls{"0:1200", "1:1200"});
+  slackline_instruction_begin(sessions[1], kForward, 0);
+  slackline_instruction_end(sessions[1]);
+  CHECK(served.calls() == Calls{"2:600", "3:600"});
+  slackline_close(sessions[1]);
+  CHECK(served.until([&] { return served.journal.entries().size() == 2; }));
+  CHECK(served.calls() == Calls{"2:-", "3:-"});
+  slackline_close(sessions[0]);
+  CHECK(served.until([&] { return served.journal.entries().empty(); }));
+  CHECK(served.calls() == Calls{"0:-", "1:-"});
+}
+
+TEST_CASE("job: baseline steps run without the schedule", "[job]") {
+  Served served(2);
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  for (int step = 0; step < 2; ++step) {
+    slackline_step_begin(session);
+    slackline_instruction_begin(session, kBackward, 5);  // not even its order matters
+    slackline_instruction_end(session);
+    CHECK(slackline_step_end(session) == SLACKLINE_OK);
+  }
+  CHECK(served.is_quiet());
+  CHECK(served.journal.entries().empty());
+  slackline_step_begin(session);
+  CHECK(served.calls() == Calls{"0:1200", "1:1200"});
+  slackline_close(session);
+}
+
+TEST_CASE("job: a job that leaves the order is told so once and stays at its baseline", "[job]") {
+  Served served;
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  slackline_step_begin(session);
+  SECTION("by another instruction") {
+    CHECK(slackline_instruction_begin(session, kBackward, 0) == SLACKLINE_ESEQUENCE);
+    slackline_instruction_end(session);
+    CHECK(slackline_step_end(session) == SLACKLINE_OK);
+  }
+  SECTION("by too few") {
+    CHECK(slackline_step_end(session) == SLACKLINE_ESEQUENCE);
+  }
+  CHECK(slackline_message(session) != std::string());
+  served.is_quiet();
+  served.calls(0);
+  slackline_step_begin(session);
+  CHECK(slackline_instruction_begin(session, kForward, 0) == SLACKLINE_OK);
+  slackline_instruction_end(session);
+  slackline_step_end(session);
+  CHECK(served.is_quiet());
+  const auto& events = served.observed.events;
+  CHECK(std::count(events.begin(), events.end(), std::pair(0, JobEventType::kOutOfSequence)) == 1);
+  slackline_close(session);
+}
+
+TEST_CASE("job: a released schedule asks for the baseline and for nothing after", "[job]") {
+  Served served;
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  slackline_step_begin(session);
+  CHECK(served.calls() == Calls{"0:1200", "1:1200"});
+  slackline_instruction_begin(session, kForward, 0);
+  served.server().release();
+  slackline_instruction_end(session);
+  CHECK(served.calls() == Calls{"0:-", "1:-"});
+  slackline_step_end(session);
+  slackline_step_begin(session);
+  CHECK(served.is_quiet());
+  slackline_close(session);
+  slackline_session* later = nullptr;  // and for a process that joins later, too
+  CHECK(served.until([&] { return served.journal.entries().empty(); }));
+  served.calls();
+  REQUIRE(served.open(0, 2, &later) == SLACKLINE_OK);
+  slackline_step_begin(later);
+  CHECK(served.is_quiet());
+  slackline_close(later);
+}
+
+TEST_CASE("job: a job with another number of stages is refused and says why", "[job]") {
+  Served served;
+  slackline_session* session = nullptr;
+  CHECK(served.open(0, 3, &session) == SLACKLINE_EREFUSED);
+  CHECK(contains(slackline_message(session), "2 stages, the job has 3"));
+  REQUIRE(served.observed.refusals.size() == 1);
+  CHECK(contains(served.observed.refusals[0], "2 stages, the job has 3"));
+  // Training goes on: every further call succeeds and asks for nothing.
+  CHECK(slackline_step_begin(session) == SLACKLINE_OK);
+  CHECK(slackline_instruction_begin(session, kForward, 0) == SLACKLINE_OK);
+  CHECK(slackline_instruction_end(session) == SLACKLINE_OK);
+  CHECK(slackline_step_end(session) == SLACKLINE_OK);
+  CHECK(served.is_quiet());
+  slackline_close(session);
+}
+
+TEST_CASE("job: a stage has one process; when that has gone another may come", "[job]") {
+  Served served;
+  slackline_session* first = nullptr;
+  slackline_session* second = nullptr;
+  REQUIRE(served.open(1, 2, &first) == SLACKLINE_OK);
+  CHECK(served.open(1, 2, &second) == SLACKLINE_EREFUSED);
+  CHECK(contains(slackline_message(second), "another process drives stage 1"));
+  CHECK(served.observed.refusals.empty());  // the job as a whole is served all the same
+  slackline_close(second);
+  slackline_step_begin(first);
+  CHECK(served.calls() == Calls{"2:1200", "3:1200"});
+  slackline_close(first);
+  CHECK(served.until([&] { return served.journal.entries().empty(); }));
+  CHECK(served.calls() == Calls{"2:-", "3:-"});
+  REQUIRE(served.open(1, 2, &second) == SLACKLINE_OK);
+  slackline_step_begin(second);
+  CHECK(served.calls() == Calls{"2:1200", "3:1200"});
+  slackline_close(second);
+}
+
+/// A step as planned, whatever the session says.
+void run_step(slackline_session* session) {
+  CHECK(slackline_step_begin(session) == SLACKLINE_OK);
+  for (const PlanEntry& entry : kPlan) {
+    CHECK(slackline_instruction_begin(session, entry.kind, entry.microbatch) == SLACKLINE_OK);
+    CHECK(slackline_instruction_end(session) == SLACKLINE_OK);
+  }
+  CHECK(slackline_step_end(session) == SLACKLINE_OK);
+}
+
+TEST_CASE("job: an agent that ends gives the GPUs back; the job goes on without it and says so once",
+          "[job]") {
+  Served served;
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  slackline_step_begin(session);
+  CHECK(served.calls() == Calls{"0:1200", "1:1200"});
+  served.end_agent();
+  CHECK(served.device.take() == Calls{"0:-", "1:-"});
+  CHECK(served.journal.entries().empty());
+  for (const PlanEntry& entry : kPlan) {
+    CHECK(slackline_instruction_begin(session, entry.kind, entry.microbatch) == SLACKLINE_OK);
+    CHECK(slackline_instruction_end(session) == SLACKLINE_OK);
+  }
+  CHECK(slackline_step_end(session) == SLACKLINE_OK);
+  CHECK(slackline_message(session) == std::string());
+  run_step(session);
+  CHECK(contains(slackline_message(session), "run at their own clocks"));
+  run_step(session);
+  CHECK(served.is_quiet());
+  CHECK(served.observed.count(0, JobEventType::kNoLease) == 1);
+  CHECK(served.observed.count(0, JobEventType::kStepEnd) == 3);
+  slackline_close(session);
+}
+
+TEST_CASE("job: without an agent from the start the job runs and says so once", "[job]") {
+  Served served;
+  served.end_agent();
+  slackline_session* session = nullptr;
+  CHECK(served.open(0, 2, &session) == SLACKLINE_OK);
+  CHECK(contains(slackline_message(session), "no agent listens"));
+  run_step(session);
+  run_step(session);
+  CHECK(served.is_quiet());
+  CHECK(served.observed.count(0, JobEventType::kNoLease) == 1);
+  slackline_close(session);
+}
+
+TEST_CASE("job: a clock that a GPU refuses ends the lease of all its GPUs and leaves nothing locked",
+          "[job]") {
+  Served served;
+  served.device.refused = Megahertz(1100);
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  slackline_step_begin(session);
+  CHECK(served.calls() == Calls{"0:1200", "1:1200"});
+  slackline_instruction_begin(session, kForward, 0);
+  slackline_instruction_end(session);
+  CHECK(served.calls() == Calls{"0:-", "1:-"});
+  CHECK(served.until([&] { return served.journal.entries().empty(); }));
+  slackline_instruction_begin(session, kForward, 1);
+  slackline_instruction_end(session);
+  slackline_step_end(session);
+  CHECK(served.is_quiet());
+  slackline_close(session);
+}
+
+TEST_CASE("job: a clock that the device does not have is never asked for", "[job]") {
+  Served served(0, {{{kForward, 0, 1250}}, kPlan});
+  slackline_session* session = nullptr;
+  CHECK(served.open(0, 2, &session) == SLACKLINE_OK);
+  CHECK(contains(slackline_message(session), "1250 MHz"));
+  slackline_step_begin(session);
+  slackline_instruction_begin(session, kForward, 0);
+  slackline_instruction_end(session);
+  slackline_step_end(session);
+  CHECK(served.is_quiet());
+  CHECK(served.observed.count(0, JobEventType::kNoLease) == 1);
+  slackline_close(session);
+}
+
+TEST_CASE("job: a forked child has no part in its parent's lease, and ends nothing when it closes", "[job]") {
+  Served served;
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  slackline_step_begin(session);
+  CHECK(served.calls() == Calls{"0:1200", "1:1200"});
+  const pid_t child = ::fork();
+  if (child == 0) {
+    slackline_instruction_begin(session, kForward, 0);
+    slackline_instruction_end(session);
+    slackline_step_end(session);
+    slackline_close(session);
+    ::_exit(0);
+  }
+  int status = -1;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  CHECK(served.is_quiet());
+  slackline_instruction_begin(session, kForward, 0);
+  slackline_instruction_end(session);
+  CHECK(served.calls() == Calls{"0:1100", "1:1100"});
+
+  // Nor does it keep the lease when its parent is gone.
+  const pid_t worker = ::fork();
+  if (worker == 0) {
+    while (true) ::pause();
+  }
+  slackline_close(session);
+  CHECK(served.until([&] { return served.journal.entries().empty(); }));
+  CHECK(served.calls() == Calls{"0:-", "1:-"});
+  ::kill(worker, SIGKILL);
+  ::waitpid(worker, nullptr, 0);
+}
+
+}  // namespace
+}  // namespace slackline
