@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
@@ -33,16 +34,19 @@ struct Flags {
   int stages = 4;
   int microbatches = 8;
   long steps = 10;  // 0: until terminated
+  long compute_ms = 0;
 };
 
 constexpr const char* kUsage =
     "Usage: slackline-demo-train [--stages S] [--microbatches M] [--order 1f1b|gpipe] [--steps N]\n\n"
     "Runs S processes, one a stage, that pass activations and gradients through sockets and compute on the\n"
-    "simulated GPUs of the `slackline apply` or `slackline profile` around it.\n\n"
+    "simulated GPUs of the `slackline apply` or `slackline profile` around it. Around real GPUs it "
+    "pretends.\n\n"
     "  --stages S        pipeline stages (4)\n"
     "  --microbatches M  microbatches an iteration (8)\n"
     "  --order NAME      1f1b or gpipe (1f1b)\n"
-    "  --steps N         iterations; 0 runs until it is terminated (10)\n\n"
+    "  --steps N         iterations; 0 runs until it is terminated (10)\n"
+    "  --compute-ms MS   what an instruction takes where GPUs are not simulated; needed there\n\n"
     "Example: slackline apply gpt3.yaml --device sim:profiles/gpt3-175b-a100-sxm.yaml -- \\\n"
     "           slackline-demo-train --stages 8 --microbatches 12 --steps 6\n";
 
@@ -77,6 +81,8 @@ Flags parse_flags(int argc, char** argv) {
       flags.microbatches = static_cast<int>(number(1, 100'000));
     } else if (name == "--steps") {
       flags.steps = number(0, std::numeric_limits<int>::max());
+    } else if (name == "--compute-ms") {
+      flags.compute_ms = number(0, 60'000);
     } else if (name == "--order" && (value == "1f1b" || value == "gpipe")) {
       flags.order = value;
     } else {
@@ -202,6 +208,9 @@ void train(slackline_session* session, const Flags& flags, int stage, Link* befo
       slackline_instruction_begin(session, work.kind, work.microbatch);
       do {
         output = transform(input, work.kind == SLACKLINE_FORWARD ? 0.5F : 0.25F);
+        if (slackline_is_simulated(session) == 0) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(flags.compute_ms));
+        }
       } while (slackline_instruction_again(session) != 0);
       slackline_instruction_end(session);
       if (work.kind == SLACKLINE_FORWARD) kept = output;
@@ -241,9 +250,11 @@ sigset_t awaited_signals() {
   }
   slackline_session* session = nullptr;
   if (slackline_open(stage, flags.stages, &session) != SLACKLINE_OK) std::_Exit(1);
-  if (slackline_is_simulated(session) == 0) {
-    std::fputs("slackline-demo-train: no simulated GPUs; run it under slackline apply --device sim:PROFILE\n",
-               stderr);
+  if (slackline_is_simulated(session) == 0 && flags.compute_ms == 0) {
+    std::fputs(
+        "slackline-demo-train: no simulated GPUs; run it under slackline apply --device sim:PROFILE,\n"
+        "  or say --compute-ms\n",
+        stderr);
     std::_Exit(1);
   }
   {

@@ -1,0 +1,134 @@
+// A whole job on GPUs behind a vendor's driver: apply and profile on the fake NVML library, as on a real
+// node.
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "catch.h"
+#include "child.h"
+#include "fake_nvml.h"
+#include "runtime_variable.h"
+#include "slackline/profile/profile_io.h"
+
+namespace slackline {
+namespace {
+
+const std::string kBinary = SLACKLINE_BINARY;
+const std::string kTrain = SLACKLINE_TRAIN;
+const std::string kDevice = "nvml,library=" FAKE_NVML;
+
+/// Two stages of one GPU with clocks that the fake driver has; the first is light, so that it slows down.
+const std::string kProfile = R"(slackline: profile/1
+stages:
+  - stage: 0
+    tensor_parallel: 1
+    blocking_power_w: 60
+    instructions:
+      - kind: forward
+        options: [{clock_mhz: 1980, time_s: 0.01, energy_j: 3}, {clock_mhz: 1500, time_s: 0.013, energy_j: 2}]
+      - kind: backward
+        options: [{clock_mhz: 1980, time_s: 0.01, energy_j: 3}, {clock_mhz: 1200, time_s: 0.014, energy_j: 2}]
+  - stage: 1
+    tensor_parallel: 1
+    blocking_power_w: 60
+    instructions:
+      - kind: forward
+        options: [{clock_mhz: 1980, time_s: 0.02, energy_j: 6}, {clock_mhz: 1500, time_s: 0.026, energy_j: 5}]
+      - kind: backward
+        options: [{clock_mhz: 1980, time_s: 0.02, energy_j: 6}, {clock_mhz: 1200, time_s: 0.028, energy_j: 5}]
+)";
+
+struct Workplace {
+  ScratchFolder folder;
+  RuntimeVariable runtime{folder.file("run")};
+  FakeNvml node{3};
+
+  [[nodiscard]] ChildResult run(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), kBinary);
+    return run_child(arguments, folder.file(""));
+  }
+  [[nodiscard]] std::vector<std::string> job(const std::string& steps) const {
+    return {"--", kTrain, "--stages", "2", "--microbatches", "3", "--compute-ms", "4", "--steps", steps};
+  }
+  [[nodiscard]] ChildResult run_job(std::vector<std::string> arguments, const std::string& steps) const {
+    for (const std::string& word : job(steps)) arguments.push_back(word);
+    return run(arguments);
+  }
+  /// Clocks that a GPU was locked to, in their order.
+  [[nodiscard]] std::vector<std::string> locks(int gpu) const {
+    std::vector<std::string> locks;
+    const std::string begin = "SetGpuLockedClocks " + std::to_string(gpu) + " ";
+    for (const std::string& change : node.changes()) {
+      if (change.starts_with(begin)) locks.push_back(change.substr(begin.size()));
+    }
+    return locks;
+  }
+};
+
+TEST_CASE("vendor job: a schedule runs on a vendor's GPUs, in its order, and every GPU is given back",
+          "[vendor]") {
+  const Workplace place;
+  spill(place.folder.file("profile.yaml"), kProfile);
+  REQUIRE(
+      place.run({"plan", "profile.yaml", "--microbatches", "3", "--slowdown", "30", "-o", "s.yaml"}).status ==
+      0);
+  const ChildResult result =
+      place.run_job({"apply", "s.yaml", "--device", kDevice, "--baseline-steps", "2", "--json"}, "6");
+  INFO(result.err);
+  CHECK(result.status == 0);
+  const auto report = nlohmann::json::parse(result.out);
+  CHECK(report.dump().find("planned") != std::string::npos);
+  for (int gpu = 0; gpu < 3; ++gpu) CHECK(place.node.locked(gpu) == std::nullopt);
+  CHECK(std::filesystem::is_empty(place.folder.file("run/journal")));
+  const std::set<std::string> known{"1980 1980", "1500 1500", "1200 1200"};
+  for (int gpu = 0; gpu < 2; ++gpu) {
+    const std::vector<std::string> locks = place.locks(gpu);
+    CHECK(locks.size() >= 4);
+    for (const std::string& lock : locks) CHECK(known.contains(lock));
+  }
+  CHECK(place.locks(2).empty());  // not of this job
+  // Nothing but locks of the core clock was ever changed, and who changed it is no process of the job.
+  for (const std::string& change : place.node.changes())
+    CHECK(change.find("GpuLockedClocks") != std::string::npos);
+}
+
+TEST_CASE("vendor job: a driver that refuses costs the saving, not the job", "[vendor]") {
+  const Workplace place;
+  spill(place.folder.file("profile.yaml"), kProfile);
+  REQUIRE(
+      place.run({"plan", "profile.yaml", "--microbatches", "3", "--slowdown", "30", "-o", "s.yaml"}).status ==
+      0);
+  place.node.script("SetGpuLockedClocks 1 error=4\n");
+  const ChildResult result = place.run_job({"apply", "s.yaml", "--device", kDevice}, "4");
+  INFO(result.err);
+  CHECK(result.status == 0);
+  CHECK(result.err.find("run at their own clocks") != std::string::npos);
+  for (int gpu = 0; gpu < 2; ++gpu) CHECK(place.node.locked(gpu) == std::nullopt);
+  CHECK(std::filesystem::is_empty(place.folder.file("run/journal")));
+}
+
+TEST_CASE("vendor job: without setting a clock a job is profiled at the one that it has", "[vendor]") {
+  const Workplace place;
+  const ChildResult result = place.run_job({"profile", "--device", "nvml:0,1,library=" FAKE_NVML,
+                                            "--read-only", "-o", "p.yaml", "--model", "pretended"},
+                                           "0");
+  INFO(result.err);
+  REQUIRE(result.status == 0);
+  CHECK(place.node.changes().empty());
+  const Profile profile = read_profile(place.folder.file("p.yaml"));
+  CHECK(profile.gpu == "Fake H100");
+  REQUIRE(profile.stages.size() == 2);
+  for (const StageProfile& stage : profile.stages) {
+    for (const auto& [kind, options] : stage.instructions) {
+      REQUIRE(options.size() == 1);
+      CHECK(options[0].clock == Megahertz(1980));
+      CHECK(options[0].time.value() > 0.004);
+      // The fake draws 400 W whatever happens.
+      CHECK(std::abs((options[0].energy / options[0].time).value() - 400) < 40);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace slackline
