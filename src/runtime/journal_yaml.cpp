@@ -1,33 +1,21 @@
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <chrono>
-#include <cstring>
-#include <filesystem>
-#include <map>
-#include <utility>
 
 #include "../base/strict_yaml.h"
-#include "slackline/base/error.h"
+#include "journal_entry.h"
 #include "slackline/base/file.h"
-#include "slackline/device/open_device.h"
-#include "slackline/runtime/journal.h"
 
 namespace slackline {
 namespace {
 
-constexpr auto kUnfinishedAge = std::chrono::minutes(1);
-constexpr const char* kEntrySuffix = ".yaml";
-constexpr const char* kLockSuffix = ".lock";
-constexpr const char* kSimulatedGpu = "SIM-";
 constexpr std::int32_t kMaxClock = 100'000;
 
-/// What goes into file names and back out of them.
-bool is_plain(const std::string& text) {
+std::string text_or_empty(const YamlNode& node, const char* key) {
+  return node.has(key) ? node.at(key).text() : "";
+}
+
+}  // namespace
+
+bool is_plain_name(const std::string& text) {
   const auto is_plain_character = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
            c == '_' || c == '.';
@@ -35,11 +23,7 @@ bool is_plain(const std::string& text) {
   return text.size() <= 200 && std::ranges::all_of(text, is_plain_character);
 }
 
-std::string text_or_empty(const YamlNode& node, const char* key) {
-  return node.has(key) ? node.at(key).text() : "";
-}
-
-Journal::Entry read_entry(const std::string& path, const std::string& gpu) {
+Journal::Entry read_journal_entry(const std::string& path, const std::string& gpu) {
   const std::string text = read_file(path);
   const YamlNode root = YamlNode::document(path, text, "journal", 2);
   root.expect_keys({"slackline", "device", "gpu", "state", "baseline_mhz", "owner", "complete"});
@@ -48,161 +32,20 @@ Journal::Entry read_entry(const std::string& path, const std::string& gpu) {
   Journal::Entry entry{root.at("device").text(), gpu, text_or_empty(root, "state"), Megahertz(0),
                        root.at("owner").integer(1, INT32_MAX)};
   if (root.has("baseline_mhz")) entry.baseline = Megahertz(root.at("baseline_mhz").integer(1, kMaxClock));
-  if (!is_plain(entry.state)) root.at("state").fail("is none of ours");
+  if (!is_plain_name(entry.state)) root.at("state").fail("is none of ours");
   return entry;
 }
 
-/// Opens the lock file of a GPU and locks it; empty if another process has it.
-Descriptor lock_file(const std::string& path) {
-  while (true) {
-    Descriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
-    if (!fd) throw DeviceError("lock", path, std::strerror(errno));
-    if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-      if (errno == EINTR) continue;
-      if (errno == EWOULDBLOCK) return {};
-      throw DeviceError("lock", path, std::strerror(errno));
-    }
-    // Its last owner may have removed the file between our two calls.
-    struct stat ours {};
-    struct stat there {};
-    if (::fstat(fd.get(), &ours) == 0 && ::stat(path.c_str(), &there) == 0 && ours.st_ino == there.st_ino) {
-      return fd;
-    }
-  }
-}
-
-std::string owner_of(const std::string& lock_path) {
-  try {
-    const std::string text = read_file(lock_path);
-    return text.empty() ? "another process" : "process " + text;
-  } catch (const InputError&) {
-    return "another process";
-  }
-}
-
-void restore_gpu(Device& device, const Journal::Entry& entry) {
-  const auto gpu = find_gpu(device, entry.gpu);
-  if (!gpu) throw DeviceError("restore", entry.gpu, "its device has no such GPU any more");
-  device.restore(*gpu, entry.state);
-  if (entry.baseline != Megahertz(0)) device.lock_clock(*gpu, entry.baseline);
-}
-
-/// Whether simulated GPUs have gone with their node, as real ones never do.
-bool is_gone(const std::string& device) {
-  constexpr std::string_view kSimulated = "simnode:";
-  return device.starts_with(kSimulated) && ::access(device.c_str() + kSimulated.size(), F_OK) != 0;
-}
-
-}  // namespace
-
-Journal::Claim::Claim(std::string folder, std::string gpu, Descriptor lock)
-    : folder_(std::move(folder)), gpu_(std::move(gpu)), lock_(std::move(lock)) {
-  const std::string pid = std::to_string(::getpid());
-  [[maybe_unused]] const bool cut = ::ftruncate(lock_.get(), 0) == 0;
-  [[maybe_unused]] const ssize_t written = ::pwrite(lock_.get(), pid.data(), pid.size(), 0);
-}
-
-Journal::Claim::~Claim() {
-  if (lock_) ::unlink((folder_ + "/" + gpu_ + kLockSuffix).c_str());
-}
-
-void Journal::Claim::record(const Device& device, const std::string& state, Megahertz baseline) {
+std::string to_yaml(const Journal::Entry& entry) {
   YAML::Emitter out;
   out << YAML::BeginMap << YAML::Key << "slackline" << YAML::Value << "journal/2" << YAML::Key << "device"
-      << YAML::Value << device.spec() << YAML::Key << "gpu" << YAML::Value << gpu_;
-  if (!state.empty()) out << YAML::Key << "state" << YAML::Value << state;
-  if (baseline != Megahertz(0)) out << YAML::Key << "baseline_mhz" << YAML::Value << baseline.value();
-  out << YAML::Key << "owner" << YAML::Value << ::getpid() << YAML::Key << "complete" << YAML::Value << "yes"
+      << YAML::Value << entry.device << YAML::Key << "gpu" << YAML::Value << entry.gpu;
+  if (!entry.state.empty()) out << YAML::Key << "state" << YAML::Value << entry.state;
+  if (entry.baseline != Megahertz(0))
+    out << YAML::Key << "baseline_mhz" << YAML::Value << entry.baseline.value();
+  out << YAML::Key << "owner" << YAML::Value << entry.owner << YAML::Key << "complete" << YAML::Value << "yes"
       << YAML::EndMap;
-  try {
-    write_file(folder_ + "/" + gpu_ + kEntrySuffix, std::string(out.c_str()) + "\n");
-  } catch (const InputError& error) {  // a full disk must not end the job
-    throw DeviceError("write down the change of", gpu_, error.what());
-  }
-}
-
-void Journal::Claim::clear() {
-  ::unlink((folder_ + "/" + gpu_ + kEntrySuffix).c_str());
-}
-
-Journal::Journal(std::string folder) : folder_(std::move(folder)) {
-  if (::mkdir(folder_.c_str(), 0700) != 0 && errno != EEXIST) {
-    throw DeviceError("make journal", folder_, std::strerror(errno));
-  }
-}
-
-std::optional<Journal::Claim> Journal::try_claim(const std::string& gpu) const {
-  Descriptor lock = lock_file(folder_ + "/" + gpu + kLockSuffix);
-  if (!lock) return std::nullopt;
-  return Claim(folder_, gpu, std::move(lock));
-}
-
-Journal::Claim Journal::claim(const std::string& gpu) const {
-  if (auto claim = try_claim(gpu)) return std::move(*claim);
-  throw DeviceError("lease", gpu, owner_of(folder_ + "/" + gpu + kLockSuffix) + " has it");
-}
-
-std::vector<Journal::Entry> Journal::entries() const {
-  std::vector<Entry> entries;
-  for (const auto& file : std::filesystem::directory_iterator(folder_)) {
-    const std::string gpu = file.path().stem();
-    if (file.path().extension() != kEntrySuffix || !is_plain(gpu)) continue;
-    try {
-      entries.push_back(read_entry(file.path(), gpu));
-    } catch (const InputError&) {
-      entries.push_back({"", gpu, "", Megahertz(0), 0});
-    }
-  }
-  std::ranges::sort(entries, {}, &Entry::gpu);
-  return entries;
-}
-
-/// What a process left that was killed while it wrote an entry. One that lives renames it at once.
-void Journal::remove_unfinished() const {
-  std::error_code error;
-  const auto old = std::filesystem::file_time_type::clock::now() - kUnfinishedAge;
-  for (const auto& file : std::filesystem::directory_iterator(folder_, error)) {
-    const bool is_unfinished = file.path().stem().extension() == kEntrySuffix;
-    if (is_unfinished && file.last_write_time(error) < old) std::filesystem::remove(file.path(), error);
-  }
-}
-
-Journal::Restoration Journal::restore_leftovers(
-    const std::function<std::vector<std::unique_ptr<Device>>()>& candidates) const {
-  remove_unfinished();
-  Restoration result;
-  std::map<std::string, std::unique_ptr<Device>> devices;  // by spec
-  std::optional<std::vector<std::unique_ptr<Device>>> sought;
-  const auto device_of = [&](const Entry& entry) -> Device* {
-    if (is_gone(entry.device)) return nullptr;
-    if (!entry.device.empty()) {
-      auto& device = devices[entry.device];
-      if (!device) device = open_device(entry.device);
-      return device.get();
-    }
-    if (!sought) sought = candidates ? candidates() : std::vector<std::unique_ptr<Device>>();
-    for (const auto& device : *sought) {
-      if (find_gpu(*device, entry.gpu)) return device.get();
-    }
-    if (entry.gpu.starts_with(kSimulatedGpu)) return nullptr;  // it went with its node
-    throw DeviceError("restore", entry.gpu, "its journal entry is damaged, and no device here has this GPU");
-  };
-  for (const Entry& listed : entries()) {
-    auto claim = try_claim(listed.gpu);
-    if (!claim) continue;
-    // It may have been restored, or changed anew, before the claim was ours.
-    const std::vector<Entry> now = entries();
-    const auto entry = std::ranges::find(now, listed.gpu, &Entry::gpu);
-    if (entry == now.end()) continue;
-    try {
-      if (Device* device = device_of(*entry)) restore_gpu(*device, *entry);
-      claim->clear();
-      result.gpus.push_back(entry->gpu);
-    } catch (const std::runtime_error& error) {  // its entry stays; the other GPUs must not wait for it
-      result.failures.push_back(entry->gpu + ": " + error.what());
-    }
-  }
-  return result;
+  return std::string(out.c_str()) + "\n";
 }
 
 }  // namespace slackline
