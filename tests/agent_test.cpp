@@ -283,7 +283,8 @@ TEST_CASE("agent: clocks outside the policy's range are not on the list, for GPU
               rule_for(::geteuid(), {"TEST-2"}, 1210, 1290)})));
   const auto clocks = [&](const std::vector<int>& gpus) {
     std::vector<int> numbers;
-    for (const Megahertz clock : node.lease(gpus)->clocks()) numbers.push_back(clock.value());
+    const auto lease = node.lease(gpus);
+    for (const Megahertz clock : lease->clocks()) numbers.push_back(clock.value());
     return numbers;
   };
   CHECK(clocks({0}) == std::vector{1200, 1100, 1000, 900});
