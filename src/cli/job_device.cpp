@@ -51,8 +51,9 @@ JobDevice::JobDevice(const Request& request) : user_(calling_user()) {
                           request.read_only ? DeviceAccess::kReadOnly : DeviceAccess::kIfPrivileged);
     device_ = opened_.get();
     folder_ = make_private_folder(runtime_folder_, "job-");
-    if (user_ && ::chown(folder_.c_str(), user_->uid, user_->gid) != 0) {
-      throw DeviceError("hand over folder", folder_, std::strerror(errno));
+    // It stays root's: the user gets at the sockets in it, and cannot put links in our way.
+    if (user_ && ::chmod(folder_.c_str(), 0711) != 0) {
+      throw DeviceError("open folder", folder_, std::strerror(errno));
     }
   } else {
     node_ = std::make_unique<SimulatedNode>(*spec_, runtime_folder_);

@@ -23,13 +23,13 @@ EnergyMeter::~EnergyMeter() {
 }
 
 void EnergyMeter::follow() {
-  const Seconds pause = device_.energy_refresh_period() / 2;
   try {
+    const Seconds pause = device_.energy_refresh_period() / 2;
     do {
       sample();
     } while (timeline_->sleep_until(timeline_->now() + pause));
   } catch (const DeviceError&) {
-    // The GPU is gone: what was not answered stays unanswered.
+    // The GPU is gone, or all was over before its counter was known: what was not answered stays unanswered.
   }
   {
     const std::lock_guard lock(mutex_);

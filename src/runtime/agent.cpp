@@ -224,7 +224,7 @@ void Agent::accept_clients() {
       if (errno != EAGAIN) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.get(), nullptr);
       return;
     }
-    if (greetings_.size() >= kMostGreetings) greetings_.erase(greetings_.begin());  // the oldest
+    if (greetings_.size() >= kMostGreetings) greetings_.erase(greeting_too_many());
     try {
       auto greeting = std::make_unique<Greeting>();
       greeting->peer = LeasePeer::of(client.get());
@@ -237,6 +237,16 @@ void Agent::accept_clients() {
       log_(Importance::kProblem, error.what());
     }
   }
+}
+
+/// The oldest of the user who has most of them, so that nobody keeps other users out.
+std::uint64_t Agent::greeting_too_many() const {
+  std::map<uid_t, std::size_t> crowd;
+  for (const auto& [number, greeting] : greetings_) ++crowd[greeting->peer.user.uid];
+  const auto largest = std::ranges::max_element(crowd, {}, [](const auto& user) { return user.second; });
+  const auto oldest = std::ranges::find_if(
+      greetings_, [&](const auto& greeting) { return greeting.second->peer.user.uid == largest->first; });
+  return oldest->first;
 }
 
 void Agent::hear(std::uint64_t number) {
@@ -262,11 +272,11 @@ void Agent::answer(std::uint64_t number) {
   LeaseHello hello{};
   const ssize_t count = ::recv(greeting.socket.get(), &hello, sizeof hello, MSG_DONTWAIT | MSG_TRUNC);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  const bool has_asked = !greeting.gpus.empty();
-  if (count <= 0 || has_asked) {  // it is gone, or says more than it should while it waits
+  if (count <= 0) {  // it is gone
     greetings_.erase(number);
     return;
   }
+  if (!greeting.gpus.empty()) return refuse(number, "the client broke the protocol");  // it has asked already
   if (count < 4 || hello.magic != kLeaseMagic) {
     return refuse(number, "the client speaks another version of the protocol");
   }
@@ -467,11 +477,13 @@ void Agent::after_workers() {
   std::uint64_t rings = 0;
   [[maybe_unused]] const ssize_t count = ::read(workers_done_.get(), &rings, sizeof rings);
   for (const auto& gpu : gpus_) {
+    // Asked first: a fault of the lease that is over must not be taken for one of the next.
+    const bool is_restored = gpu->is_restoring && gpu->worker->is_restored();
     if (const auto fault = gpu->worker->take_fault()) {
       log_(Importance::kProblem, *fault);
       if (gpu->lease != 0) end_lease(gpu->lease, kDriverRefused);
     }
-    if (gpu->is_restoring && gpu->worker->is_restored()) gpu->is_restoring = false;
+    if (is_restored) gpu->is_restoring = false;
   }
   for (auto next = greetings_.begin(); next != greetings_.end();) {
     const std::uint64_t number = (next++)->first;

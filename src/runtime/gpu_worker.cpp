@@ -148,6 +148,7 @@ void GpuWorker::carry_out(const ClockOrder& order) {
   }
   const std::int64_t latency = steady_ns() - order.seen_ns;
   order.result->requested_mhz = order.clock.value();
+  order.result->observed_mhz = 0;
   order.result->latency_ns = latency;
   if (failed) ++order.result->failures;
   order.result->sequence = order.sequence;
@@ -204,14 +205,19 @@ bool GpuWorker::undo() {
     change(Megahertz(0));
     claim_.clear();
     is_changed_ = false;
+    is_refused_ = false;
     const std::lock_guard lock(mutex_);
     ++counts_.restored;
     counts_.requested = Megahertz(0);
     return true;
   } catch (const DeviceError& error) {
-    const std::lock_guard lock(mutex_);
-    ++counts_.restore_failures;
-    fault_ = error.what();
+    const bool is_first = !std::exchange(is_refused_, true);
+    {
+      const std::lock_guard lock(mutex_);
+      ++counts_.restore_failures;
+      if (is_first) fault_ = error.what();
+    }
+    if (is_first) wake_();
     return false;
   }
 }

@@ -44,7 +44,7 @@ struct WorkerCounts {
 /// first changed, and until it is restored.
 class GpuWorker {
  public:
-  /// `wake` is called, in the worker's thread, when restore() is done or an order failed.
+  /// `wake` is called, in the worker's thread, when restore() is done or refused, or an order failed.
   GpuWorker(Device& device, SimWorld* world, GpuId gpu, Journal::Claim claim, Megahertz baseline,
             std::function<void()> wake);
   GpuWorker(const GpuWorker&) = delete;
@@ -60,7 +60,7 @@ class GpuWorker {
   /// Reads clock and energy when nothing else is to be done; counts() tells.
   void take_reading();
   [[nodiscard]] bool is_restored() const;
-  /// The driver's words when an order failed last, given once.
+  /// The driver's words when an order failed last, or the first attempt of a restoration, given once.
   [[nodiscard]] std::optional<std::string> take_fault();
   [[nodiscard]] WorkerCounts counts() const;
 
@@ -83,6 +83,7 @@ class GpuWorker {
   bool is_changed_ = false;  // in the journal
   std::string state_;        // before the first change
   Megahertz clock_;          // locked now, by us; 0: the baseline
+  bool is_refused_ = false;  // the last attempt to undo was
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,6 +14,21 @@
 #include "slackline/runtime/packet_socket.h"
 
 namespace slackline {
+namespace {
+
+/// Who listens there now, for people.
+std::string listener_at(const std::string& path) {
+  const Descriptor socket = connect_to(path);
+  ucred listener{};
+  socklen_t length = sizeof listener;
+  if (!socket || ::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &listener, &length) != 0 ||
+      listener.pid <= 0) {
+    return "another agent";
+  }
+  return "another agent, process " + std::to_string(listener.pid) + ",";
+}
+
+}  // namespace
 
 ListeningSocket listen_exclusively(const std::string& path, unsigned mode, std::optional<uid_t> owner,
                                    std::optional<gid_t> group) {
@@ -20,7 +36,7 @@ ListeningSocket listen_exclusively(const std::string& path, unsigned mode, std::
   ListeningSocket made;
   made.lock = Descriptor(::open((path + ".lock").c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!made.lock) fail(std::strerror(errno));
-  if (::flock(made.lock.get(), LOCK_EX | LOCK_NB) != 0) fail("another agent listens there");
+  if (::flock(made.lock.get(), LOCK_EX | LOCK_NB) != 0) fail(listener_at(path) + " listens there");
   struct stat status {};
   if (::lstat(path.c_str(), &status) == 0) {
     if (!S_ISSOCK(status.st_mode)) fail("there is something that is not a socket");

@@ -65,6 +65,7 @@ class Agent {
 
   void watch(int fd, std::uint64_t token, std::uint32_t events);
   void accept_clients();
+  [[nodiscard]] std::uint64_t greeting_too_many() const;
   void hear(std::uint64_t number);
   void answer(std::uint64_t number);
   [[nodiscard]] std::string reason_to_refuse(const Greeting& greeting, std::vector<std::size_t>& gpus,

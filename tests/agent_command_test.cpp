@@ -1,0 +1,358 @@
+// `slackline agent` as an administrator runs it, and `slackline apply` under sudo.
+#include <grp.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <regex>
+
+#include "catch.h"
+#include "fake_nvml.h"
+#include "running_agent.h"
+#include "runtime_variable.h"
+#include "slackline/device/sim_world.h"
+
+namespace slackline {
+namespace {
+
+using std::chrono::milliseconds;
+
+const std::string kBinary = SLACKLINE_BINARY;
+const std::string kTrain = SLACKLINE_TRAIN;
+const std::string kToyProfile = std::string(SLACKLINE_SOURCE_DIR) + "/tests/data/toy-profile.yaml";
+/// Nobody's.
+constexpr uid_t kUser = 54321;
+
+bool holds(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+std::string everything_for(uid_t user) {
+  return "slackline: policy/1\nallow: [{users: [" + std::to_string(user) + "], gpus: all}]\n";
+}
+
+/// A variable for the processes that the test starts.
+class Variable {
+ public:
+  Variable(std::string name, const std::string& value) : name_(std::move(name)) {
+    ::setenv(name_.c_str(), value.c_str(), 1);
+  }
+  Variable(const Variable&) = delete;
+  Variable& operator=(const Variable&) = delete;
+  ~Variable() { ::unsetenv(name_.c_str()); }
+
+ private:
+  std::string name_;
+};
+
+/// What sudo says of who called it.
+struct Sudo {
+  Variable user{"SUDO_UID", std::to_string(kUser)};
+  Variable group{"SUDO_GID", std::to_string(kUser)};
+};
+
+/// A policy, four simulated GPUs and a place for the agent's files.
+struct Workplace {
+  Workplace() { write_policy(everything_for(::geteuid())); }
+  void write_policy(const std::string& text, mode_t mode = 0600) const {
+    spill(policy, text);
+    ::chmod(policy.c_str(), mode);
+  }
+  [[nodiscard]] std::vector<std::string> agent(std::vector<std::string> more = {}) const {
+    more.insert(more.begin(),
+                {kBinary, "agent", "--device", "sim:" + kToyProfile + ",pace=1,node=" + folder.file("node"),
+                 "--policy", policy, "--runtime-dir", folder.file("run")});
+    return more;
+  }
+  [[nodiscard]] std::string socket() const { return folder.file("run/agent.sock"); }
+  std::unique_ptr<LeaseClient> lease(const SimWorld& world, int gpu) const {
+    const std::string uuid = SimDevice(std::make_shared<SimWorld>(world.path())).identity(GpuId(gpu)).uuid;
+    return LeaseClient::open(socket(), {uuid}, Seconds(60));
+  }
+  /// A file that user kUser can get at.
+  void open_to_others() const {
+    ::chmod(folder.file("").c_str(), 0711);
+    std::filesystem::create_directory(folder.file("theirs"));
+    REQUIRE(::chown(folder.file("theirs").c_str(), kUser, kUser) == 0);
+    ::chmod(folder.file("theirs").c_str(), 0700);
+  }
+
+  ScratchFolder folder;
+  std::string policy = folder.file("policy.yaml");
+};
+
+/// The same command where /run is empty, and nobody else's.
+std::vector<std::string> in_own_run(std::vector<std::string> command) {
+  command.insert(command.begin(), {"/usr/bin/env", "unshare", "--mount", "sh", "-c",
+                                   "mount -t tmpfs tmpfs /run && exec \"$@\"", "sh"});
+  return command;
+}
+bool can_have_own_run() {
+  return ::geteuid() == 0 && run_child(in_own_run({"true"}), "/").status == 0;
+}
+
+TEST_CASE("agent command: a policy that others could have written is refused, and nobody is served",
+          "[agent]") {
+  const Workplace place;
+  std::string reason;
+  SECTION("writable for everybody") {
+    place.write_policy(everything_for(::geteuid()), 0666);
+    reason = "everybody may write it";
+  }
+  SECTION("writable for its group") {
+    place.write_policy(everything_for(::geteuid()), 0620);
+    reason = "its group may write it";
+  }
+  SECTION("a symbolic link") {
+    std::filesystem::rename(place.policy, place.folder.file("real"));
+    std::filesystem::create_symlink(place.folder.file("real"), place.policy);
+    reason = "is a symbolic link";
+  }
+  SECTION("not there") {
+    std::filesystem::remove(place.policy);
+    reason = "there is no policy";
+  }
+  SECTION("not a policy") {
+    place.write_policy("slackline: policy/1\nallow: everybody\n");
+    reason = "policy.yaml:2";
+  }
+  SECTION("another user's") {
+    if (::geteuid() != 0) return;
+    REQUIRE(::chown(place.policy.c_str(), kUser, kUser) == 0);
+    reason = "belongs to user 54321";
+  }
+  const ChildResult result = run_child(place.agent(), "/");
+  CHECK(result.status == 2);
+  CHECK(holds(result.err, reason));
+  CHECK(holds(result.err, place.policy));
+  CHECK_FALSE(holds(result.err, "serves"));
+  CHECK_FALSE(std::filesystem::exists(place.socket()));
+}
+
+TEST_CASE("agent command: an agent asked to end restores every GPU and ends with status 0", "[agent]") {
+  const Workplace place;
+  RunningProgram agent(place.agent());
+  REQUIRE(wait_until([&] { return holds(agent.err(), "serves 4 GPUs (simulated) at " + place.socket()); },
+                     kPatience));
+  SimWorld world(place.folder.file("node/gpus"));
+  const auto lease = place.lease(world, 1);
+  REQUIRE(lease);
+  lease->post(2, false);
+  REQUIRE(wait_until([&] { return world.locked_clock(GpuId(1)).has_value(); }, kPatience));
+  agent.signal(GENERATE(SIGTERM, SIGINT, SIGHUP));
+  CHECK(agent.wait() == 0);
+  CHECK(lease->is_over());
+  CHECK_FALSE(world.locked_clock(GpuId(1)));
+  CHECK(Journal(place.folder.file("run/journal")).entries().empty());
+  CHECK_FALSE(std::filesystem::exists(place.socket()));
+  CHECK(holds(agent.err(), "leases SIM-"));
+}
+
+TEST_CASE("agent command: an agent that was killed is succeeded by one that restores what it left",
+          "[agent]") {
+  const Workplace place;
+  const auto serves = [](const RunningProgram& agent) {
+    return wait_until([&] { return holds(agent.err(), "serves 4 GPUs"); }, kPatience);
+  };
+  std::optional<RunningProgram> agent(std::in_place, place.agent());
+  REQUIRE(serves(*agent));
+  SimWorld world(place.folder.file("node/gpus"));
+  const auto lease = place.lease(world, 0);
+  REQUIRE(lease);
+  lease->post(1, false);
+  REQUIRE(wait_until([&] { return world.locked_clock(GpuId(0)).has_value(); }, kPatience));
+
+  const ChildResult second = run_child(place.agent(), "/");
+  CHECK(second.status == 3);
+  CHECK(holds(second.err, "process " + std::to_string(agent->pid()) + ", listens there"));
+  CHECK(world.locked_clock(GpuId(0)));
+  agent->signal(SIGKILL);
+  CHECK(agent->wait() == 128 + SIGKILL);
+  CHECK(world.locked_clock(GpuId(0)));
+  agent.emplace(place.agent());
+  REQUIRE(serves(*agent));
+  CHECK(holds(agent->err(), "which an agent that died had changed"));
+  CHECK_FALSE(world.locked_clock(GpuId(0)));
+  CHECK(place.lease(world, 0));
+}
+
+TEST_CASE("agent command: metrics are a file of samples that counts what was done", "[agent]") {
+  const Workplace place;
+  const std::string path = place.folder.file("slackline.prom");
+  const RunningProgram agent(place.agent({"--metrics", path}));
+  const auto has = [&](const std::string& line) {
+    return wait_until([&] { return holds("\n" + slurp(path), "\n" + line + "\n"); }, kPatience);
+  };
+  CHECK(has("slackline_leases_granted_total 0"));
+  CHECK(has("slackline_leases_ended_total{reason=\"process ended\"} 0"));
+  SimWorld world(place.folder.file("node/gpus"));
+  auto lease = place.lease(world, 2);
+  REQUIRE(lease);
+  CHECK_THROWS_AS(place.lease(world, 2), DeviceError);
+  lease->post(2, false);
+  CHECK(has("slackline_requests_total{outcome=\"applied\"} 1"));
+  CHECK(has("slackline_leases_granted_total 1"));
+  CHECK(has("slackline_leases_refused_total 1"));
+  lease.reset();
+  CHECK(has("slackline_leases_ended_total{reason=\"closed\"} 1"));
+  CHECK(has("slackline_restores_total 1"));
+  CHECK(has("slackline_restore_failures_total 0"));
+  const std::regex sample(R"([a-z_]+(\{[a-z]+="[^"\\]*"\})? -?[0-9.e+-]+)");
+  std::istringstream lines(slurp(path));
+  for (std::string line; std::getline(lines, line);) {
+    CAPTURE(line);
+    CHECK((line.starts_with("# HELP ") || line.starts_with("# TYPE ") || std::regex_match(line, sample)));
+  }
+}
+
+TEST_CASE("agent command: an agent that runs as root takes no simulated node of another user's", "[agent]") {
+  if (::geteuid() != 0) return;
+  const Workplace place;
+  {
+    const RunningProgram agent(place.agent());
+    REQUIRE(wait_until([&] { return holds(agent.err(), "serves 4 GPUs"); }, kPatience));
+  }
+  const std::string node = place.folder.file("node/gpus");
+  REQUIRE(::chown(node.c_str(), kUser, kUser) == 0);
+  const ChildResult result = run_child({kBinary, "agent", "--device", "simnode:" + node, "--policy",
+                                        place.policy, "--runtime-dir", place.folder.file("run")},
+                                       "/");
+  CHECK(result.status == 3);
+  CHECK(holds(result.err, "not a simulated node"));
+}
+
+TEST_CASE("agent command: an agent in another PID namespace serves those whose number it cannot see",
+          "[agent]") {
+  if (::geteuid() != 0) return;
+  std::vector<std::string> alone{"/usr/bin/env", "unshare",      "--pid",
+                                 "--fork",       "--kill-child", "--mount-proc"};
+  alone.push_back("true");
+  if (run_child(alone, "/").status != 0) return;
+  alone.pop_back();
+  const Workplace place;
+  for (const std::string& word : place.agent()) alone.push_back(word);
+  const RunningProgram agent(alone);
+  REQUIRE(wait_until([&] { return holds(agent.err(), "serves 4 GPUs"); }, kPatience));
+  SimWorld world(place.folder.file("node/gpus"));
+  const auto lease = place.lease(world, 0);
+  REQUIRE(lease);
+  CHECK_THROWS_WITH(place.lease(world, 0), Catch::Contains("leased to a process of user 0"));
+  ClientProcess other([&] {
+    auto* theirs = place.lease(world, 1).release();
+    theirs->post(1, false);
+    return std::string();
+  });
+  REQUIRE(other.words() == "");
+  REQUIRE(wait_until([&] { return world.locked_clock(GpuId(1)).has_value(); }, kPatience));
+  other.kill();
+  CHECK(wait_until([&] { return !world.locked_clock(GpuId(1)); }, kPatience));
+  CHECK_FALSE(lease->is_over());
+}
+
+// sudo
+
+TEST_CASE("agent command: under sudo the caller's variables do not move the agent's files", "[agent]") {
+  if (!can_have_own_run()) return;
+  const Workplace place;
+  const Sudo sudo;
+  place.open_to_others();
+  const RuntimeVariable theirs(place.folder.file("theirs"));
+  const Variable session("XDG_RUNTIME_DIR", place.folder.file("theirs"));
+  RunningProgram agent(
+      in_own_run({kBinary, "agent", "--device", "sim:" + kToyProfile + ",pace=1", "--policy", place.policy}));
+  CHECK(wait_until([&] { return holds(agent.err(), "at /run/slackline/agent.sock"); }, kPatience));
+  agent.signal(SIGTERM);
+  CHECK(agent.wait() == 0);
+  CHECK(std::filesystem::is_empty(place.folder.file("theirs")));
+}
+
+/// Two stages of one GPU with clocks that the fake driver has.
+const std::string kProfile = R"(slackline: profile/1
+stages:
+  - stage: 0
+    tensor_parallel: 1
+    blocking_power_w: 60
+    instructions:
+      - kind: forward
+        options: [{clock_mhz: 1980, time_s: 0.01, energy_j: 3}, {clock_mhz: 1500, time_s: 0.013, energy_j: 2}]
+      - kind: backward
+        options: [{clock_mhz: 1980, time_s: 0.01, energy_j: 3}, {clock_mhz: 1200, time_s: 0.014, energy_j: 2}]
+  - stage: 1
+    tensor_parallel: 1
+    blocking_power_w: 60
+    instructions:
+      - kind: forward
+        options: [{clock_mhz: 1980, time_s: 0.02, energy_j: 6}, {clock_mhz: 1500, time_s: 0.026, energy_j: 5}]
+      - kind: backward
+        options: [{clock_mhz: 1980, time_s: 0.02, energy_j: 6}, {clock_mhz: 1200, time_s: 0.028, energy_j: 5}]
+)";
+
+/// Runs `command` under a schedule on `device`, as root for the user who called sudo.
+ChildResult apply_under_sudo(const Workplace& place, const std::string& device,
+                             const std::vector<std::string>& command) {
+  const std::string profile = place.folder.file("theirs/profile.yaml");
+  const std::string schedule = place.folder.file("theirs/schedule.yaml");
+  spill(profile, kProfile);
+  ::chmod(profile.c_str(), 0644);
+  const ChildResult planned =
+      run_child({kBinary, "plan", profile, "--microbatches", "3", "--slowdown", "30", "-o", schedule}, "/");
+  INFO(planned.err);
+  REQUIRE(planned.status == 0);
+  std::vector<std::string> apply{kBinary, "apply", schedule, "--device", device, "--"};
+  apply.insert(apply.end(), command.begin(), command.end());
+  const Sudo sudo;
+  return run_child(in_own_run(apply), "/");
+}
+
+const std::string kUserText = std::to_string(kUser);
+
+TEST_CASE("agent command: under sudo a job on simulated GPUs runs as the caller, and so does all else",
+          "[agent]") {
+  if (!can_have_own_run()) return;
+  const Workplace place;
+  place.open_to_others();
+  const RuntimeVariable theirs(place.folder.file("theirs"));
+  const ChildResult result = apply_under_sudo(place, "sim:" + place.folder.file("theirs/profile.yaml"),
+                                              {"sh", "-c", "id -u; id -g; id -G"});
+  INFO(result.err);
+  CHECK(result.status == 0);
+  CHECK(result.out == kUserText + "\n" + kUserText + "\n" + kUserText + "\n");
+  struct stat status {};
+  REQUIRE(::stat(place.folder.file("theirs/journal").c_str(), &status) == 0);
+  CHECK(status.st_uid == kUser);
+}
+
+TEST_CASE("agent command: under sudo a job on real GPUs runs as the caller, who needs no more than that",
+          "[agent]") {
+  if (!can_have_own_run()) return;
+  const Workplace place;
+  place.open_to_others();
+  const FakeNvml node(2);
+  const std::string device = "nvml,library=" FAKE_NVML;
+  const ChildResult who = apply_under_sudo(place, device, {"sh", "-c", "id -u; id -g; id -G"});
+  INFO(who.err);
+  CHECK(who.status == 0);
+  CHECK(who.out == kUserText + "\n" + kUserText + "\n" + kUserText + "\n");
+  CHECK(node.changes().empty());
+
+  // It cannot put anything beside the sockets that root has made for it.
+  const ChildResult where = apply_under_sudo(
+      place, device, {"sh", "-c", "cd \"${SLACKLINE_SOCKET%/*}\" && touch here && echo written"});
+  CHECK(where.out == "");
+
+  // The demo trainer may be where only root can read it.
+  const std::string train = place.folder.file("train");
+  std::filesystem::copy_file(kTrain, train);
+  ::chmod(train.c_str(), 0755);
+  const ChildResult job = apply_under_sudo(
+      place, device, {train, "--stages", "2", "--microbatches", "3", "--compute-ms", "4", "--steps", "4"});
+  INFO(job.err);
+  INFO(job.out);
+  CHECK(job.status == 0);
+  CHECK(holds(job.out, "planned"));
+  CHECK_FALSE(holds(job.err, "their own"));
+  CHECK(node.changes().size() >= 4);
+  for (int gpu = 0; gpu < 2; ++gpu) CHECK(node.locked(gpu) == std::nullopt);
+}
+
+}  // namespace
+}  // namespace slackline
