@@ -483,6 +483,16 @@ TEST_CASE("agent: a process whose number was another's when the lease was asked 
   }
 }
 
+// A program of its own: threads of a child that is only forked are more than ThreadSanitizer can follow.
+TEST_CASE("agent: a client that lives until it is killed", "[.living-client]") {
+  const char* socket = ::getenv("LIVING_CLIENT_SOCKET");
+  REQUIRE(socket != nullptr);
+  const auto lease = LeaseClient::open(socket, {"TEST-1"}, Seconds(60));
+  REQUIRE(lease);
+  lease->post(4, true);
+  while (true) ::pause();
+}
+
 TEST_CASE("agent: where it cannot see a process die, the process has to give signs of life", "[agent]") {
   AgentOptions options = options_for_us();
   options.heartbeat_patience = milliseconds(1500);
@@ -499,12 +509,9 @@ TEST_CASE("agent: where it cannot see a process die, the process has to give sig
   CHECK(answer->heartbeat_ms > 0);
   CHECK(answer->heartbeat_ms < 1500);
   silent.ask(1, 3);
-  const ClientProcess alive([&] {
-    auto* lease = LeaseClient::open(node.socket, {node.gpu(1)}, Seconds(60)).release();
-    lease->post(4, true);
-    return std::string();
-  });
-  REQUIRE(alive.words() == "");
+  ::setenv("LIVING_CLIENT_SOCKET", node.socket.c_str(), 1);
+  const RunningProgram alive({"/proc/self/exe", "[.living-client]"});
+  CHECK(node.agent->says("leases TEST-1"));
   CHECK(node.agent->says("is over: silent for too long"));
   CHECK(wait_until([&] { return !node.device.locked(GpuId(0)); }, kPatience));
   CHECK(silent.results().ended == 1);
@@ -669,8 +676,9 @@ TEST_CASE("agent: a clock that a GPU has is not set again", "[agent]") {
   REQUIRE(wait_until([&] { return lease->result(0).sequence == 7; }, kPatience));
   CHECK(node.device.calls() == Calls{"0:1200", "0:-"});
   const auto counts = [&] { return node.agent->stop().requests; };
-  CHECK(wait_until([&] { return counts().applied + counts().skipped + counts().overtaken == 7; }, kPatience));
-  CHECK(counts().applied == 2);
+  // The agent may have looked only after the seventh, and never seen the sixth.
+  const auto all_are_counted = [&] { return counts().applied == 2 && counts().skipped >= 4; };
+  CHECK(wait_until(all_are_counted, kPatience));
 }
 
 TEST_CASE("agent: a result tells what was asked for, what came of it, why, and how long it took", "[agent]") {

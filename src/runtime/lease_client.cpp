@@ -116,7 +116,9 @@ LeaseClient::~LeaseClient() {
     [[maybe_unused]] const ssize_t written = ::write(heart_.get(), &one, sizeof one);
     heartbeat_->join();
   }
-  if (socket_) keep_in_children(socket_.get());
+  if (!socket_) return;
+  ::shutdown(socket_.get(), SHUT_RDWR);  // also for a child that is forked between here and its closing
+  keep_in_children(socket_.get());
 }
 
 std::optional<std::uint32_t> LeaseClient::number_of(Megahertz clock) const {
