@@ -23,6 +23,7 @@
 #include "fake/fake_nvml_state.h"
 #include "scratch_folder.h"
 #include "slackline/runtime/job_server.h"
+#include "slackline/runtime/packet_socket.h"
 
 namespace slackline {
 
@@ -86,7 +87,7 @@ class BenchNode {
   static constexpr int kGpus = 8;
 
   BenchNode() : stamps_(share_stamps(folder_.file("stamps"))), agent_([this] { run_agent(); }, SIGTERM) {
-    wait_for("start the agent", [this] { return ::access(agent_socket().c_str(), F_OK) == 0; });
+    wait_for("start the agent", [this] { return static_cast<bool>(connect_to(agent_socket())); });
   }
   BenchNode(const BenchNode&) = delete;
   BenchNode& operator=(const BenchNode&) = delete;

@@ -61,7 +61,7 @@ namespace {
 constexpr std::uint64_t kSeed = 20241124;
 constexpr int kStepLength = 1000;
 constexpr int kHotSteps = 100;
-constexpr int kColdSteps = 1;
+constexpr int kColdSteps = 2;
 constexpr int kRequestsPerSecond = 200;
 constexpr std::size_t kEvictBytes = std::size_t{8} << 20;  // more than a core's second level cache
 

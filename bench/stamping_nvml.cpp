@@ -2,9 +2,13 @@
 // what Zeus calls besides.
 #define nvmlDeviceSetGpuLockedClocks fake_set_locked_clocks
 #define nvmlDeviceResetGpuLockedClocks fake_reset_locked_clocks
+#define nvmlDeviceGetSupportedMemoryClocks fake_memory_clocks
+#define nvmlDeviceGetSupportedGraphicsClocks fake_graphics_clocks
 #include "fake/nvml.cpp"
 #undef nvmlDeviceSetGpuLockedClocks
 #undef nvmlDeviceResetGpuLockedClocks
+#undef nvmlDeviceGetSupportedMemoryClocks
+#undef nvmlDeviceGetSupportedGraphicsClocks
 
 #include "driver_stamps.h"
 
@@ -43,12 +47,25 @@ Return nvmlDeviceResetGpuLockedClocks(Device device) {
   stamp(device, 0);
   return fake_reset_locked_clocks(device);
 }
+// pynvml asks without an array for the length.
+Return nvmlDeviceGetSupportedMemoryClocks(Device device, unsigned* count, unsigned* values) {
+  unsigned none = 0;
+  return fake_memory_clocks(device, count, values == nullptr ? &none : values);
+}
+Return nvmlDeviceGetSupportedGraphicsClocks(Device device, unsigned memory, unsigned* count,
+                                            unsigned* values) {
+  unsigned none = 0;
+  return fake_graphics_clocks(device, memory, count, values == nullptr ? &none : values);
+}
 Return nvmlInitWithFlags(unsigned) {
   return nvmlInit_v2();
 }
 Return nvmlDeviceGetPowerManagementDefaultLimit(Device, unsigned* milliwatts) {
   *milliwatts = 700'000;
   return kOk;
+}
+Return nvmlDeviceGetPowerManagementLimit(Device device, unsigned* milliwatts) {
+  return nvmlDeviceGetPowerManagementDefaultLimit(device, milliwatts);
 }
 
 }  // extern "C"
