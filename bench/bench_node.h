@@ -9,7 +9,9 @@
 
 #include <array>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <sstream>
@@ -33,9 +35,10 @@ inline std::int64_t now_ns() {
   return now.tv_sec * 1'000'000'000 + now.tv_nsec;
 }
 
-/// Asks every 100 microseconds for at most ten seconds.
-inline void wait_for(const std::string& what, const std::function<bool()>& holds) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+/// Asks every 100 microseconds until the time is over.
+inline void wait_for(const std::string& what, const std::function<bool()>& holds,
+                     std::chrono::seconds patience = std::chrono::seconds(10)) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
   while (!holds()) {
     if (std::chrono::steady_clock::now() > deadline) throw std::runtime_error(what + ": waited in vain");
     std::this_thread::sleep_for(std::chrono::microseconds(100));
@@ -50,7 +53,12 @@ class Forked {
     pid_ = ::fork();
     if (pid_ != 0) return;
     ::prctl(PR_SET_PDEATHSIG, end);
-    work();
+    try {
+      work();
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "%s\n", error.what());
+      ::_exit(1);
+    }
     ::_exit(0);
   }
   Forked(Forked&& other) noexcept : pid_(std::exchange(other.pid_, -1)), end_(other.end_) {}
@@ -174,16 +182,16 @@ class BenchJob {
   Forked server_;
 };
 
-/// Processor time of a process so far, in seconds, of all its threads.
+/// Processor time of a process so far, in seconds, of all threads that it has.
 inline double processor_seconds(pid_t pid) {
-  const std::string stat = slurp("/proc/" + std::to_string(pid) + "/stat");
-  std::istringstream fields(stat.substr(stat.rfind(')') + 1));
-  std::string skipped;
-  for (int i = 0; i < 11; ++i) fields >> skipped;
-  double user = 0;
-  double system = 0;
-  fields >> user >> system;
-  return (user + system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
+  double nanoseconds = 0;
+  for (const auto& thread : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task")) {
+    std::istringstream fields(slurp(thread.path() / "schedstat"));
+    double running = 0;
+    if (!(fields >> running)) throw std::runtime_error("no processor times (CONFIG_SCHED_INFO)");
+    nanoseconds += running;
+  }
+  return nanoseconds / 1e9;
 }
 
 }  // namespace slackline

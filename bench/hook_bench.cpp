@@ -7,13 +7,12 @@
 
 #include <algorithm>
 #include <atomic>
-#include <barrier>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <exception>
-#include <map>
-#include <numeric>
+#include <memory>
+#include <new>
 #include <optional>
 
 #include "bench_node.h"
@@ -243,21 +242,88 @@ void prove(const BenchNode& node) {
       kStepLength);
 }
 
-/// A request, and when it was made.
-struct Post {
-  std::int64_t time_ns;
-  int mhz;
+/// What the process of a stage writes down of its one step.
+struct RankLog {
+  static constexpr std::size_t kMost = 100 * kRequestsPerSecond;
+
+  std::uint64_t first_call;  // of the driver, in the step
+  std::array<std::int64_t, kMost> posted_ns, begin_ns, end_ns;
+};
+
+/// What the processes of a job and this one share.
+struct Ranks {
+  std::atomic<int> ready, begun, done;
+  std::atomic<bool> may_begin, may_ask, may_end;
+  std::array<RankLog, BenchNode::kGpus> log;
 };
 
 struct Load {
   Summary latency;
   Summary begin;
   Summary end;
-  std::uint64_t posts = 0;
-  std::uint64_t overtaken = 0;
-  std::vector<double> agent_percent;
+  std::size_t posts = 0;
+  std::size_t overtaken = 0;
+  std::vector<double> loaded_percent;
+  std::vector<double> polling_percent;
   std::vector<double> idle_percent;
 };
+
+/// Begins and ends `length` instructions at random times, as the process of `stage`.
+void run_rank(const BenchNode& node, int stage, int length, Ranks& ranks) {
+  Dice dice(kSeed + static_cast<std::uint64_t>(stage));
+  RankLog& log = ranks.log[static_cast<std::size_t>(stage)];
+  Member member(stage);
+  ++ranks.ready;
+  wait_for("begin", [&] { return ranks.may_begin.load(); });
+  member.step_begin();
+  wait_for("set the first clock", [&] { return node.last_mhz(stage) == clock_of(0); });
+  log.first_call = node.gpu(stage).calls.load();
+  ++ranks.begun;
+  wait_for("ask", [&] { return ranks.may_ask.load(); });
+  int status = 0;
+  auto next = std::chrono::steady_clock::now();
+  // An instruction and the wait before it: 5 ms on average, never in step with the agent.
+  const auto pause = [&](double least_ms, double most_ms) {
+    next += std::chrono::nanoseconds(std::llround(dice.between(least_ms, most_ms) * 1e6));
+    std::this_thread::sleep_until(next);
+  };
+  for (int i = 0; i < length; ++i) {
+    pause(0.5, 1.5);
+    const std::int64_t a = now_ns();
+    status |= slackline_instruction_begin(member.session(), SLACKLINE_FORWARD, i);
+    const std::int64_t b = now_ns();
+    pause(3.5, 4.5);
+    const std::int64_t c = now_ns();
+    status |= slackline_instruction_end(member.session());
+    const std::int64_t d = now_ns();
+    if (i + 1 == length) break;  // the last end asks for nothing
+    const auto at = static_cast<std::size_t>(i);
+    log.begin_ns[at] = b - a, log.end_ns[at] = d - c, log.posted_ns[at] = c;
+  }
+  check(status == 0, slackline_message(member.session()));
+  wait_for("set the step's last clock", [&] { return node.last_mhz(stage) == clock_of(length - 1); });
+  ++ranks.done;
+  wait_for(
+      "end", [&] { return ranks.may_end.load(); }, std::chrono::seconds(100));
+  member.step_end();
+}
+
+/// What the driver heard of the requests of a rank.
+Nanoseconds latencies(const DriverStamps::Gpu& gpu, const RankLog& log, std::size_t posts) {
+  Nanoseconds found;
+  std::size_t next = 0;
+  for (std::uint64_t call = log.first_call; call < gpu.calls.load(); ++call) {
+    const auto& stamp = gpu.stamps[call % DriverStamps::Gpu::kKept];
+    std::size_t at = next;
+    while (at < posts && clock_of(static_cast<int>(at) + 1) != stamp.mhz) ++at;
+    if (at == posts) continue;
+    check(log.posted_ns[at] <= stamp.time_ns, "a clock that nobody asked for");
+    found.push_back(stamp.time_ns - log.posted_ns[at]);
+    next = at + 1;
+  }
+  check(next == posts, "the last clock of a step did not arrive");
+  return found;
+}
 
 double percent_of_a_core(pid_t pid, const std::function<void()>& meanwhile) {
   const double used = processor_seconds(pid);
@@ -266,84 +332,43 @@ double percent_of_a_core(pid_t pid, const std::function<void()>& meanwhile) {
   return (processor_seconds(pid) - used) / (static_cast<double>(now_ns() - begin) / 1e9) * 100;
 }
 
-/// What the driver heard of `posts`, since its call number `first`.
-Nanoseconds latencies(const DriverStamps::Gpu& gpu, std::uint64_t first, const std::vector<Post>& posts) {
-  Nanoseconds found;
-  std::size_t next = 0;
-  for (std::uint64_t call = first; call < gpu.calls.load(); ++call) {
-    const auto& stamp = gpu.stamps[call % DriverStamps::Gpu::kKept];
-    std::size_t at = next;
-    while (at < posts.size() && posts[at].mhz != stamp.mhz) ++at;
-    if (at == posts.size() || posts[at].time_ns > stamp.time_ns) continue;  // asked for by step_begin or _end
-    found.push_back(stamp.time_ns - posts[at].time_ns);
-    next = at + 1;
-  }
-  check(next == posts.size(), "the last clock of a step did not arrive");
-  return found;
-}
-
-/// One run: a thread a stage, each a step of instructions at random times.
+/// One run: a process a stage, each with a step of its own.
 void load_agent(const BenchNode& node, int seconds, Load& load) {
   const int length = seconds * kRequestsPerSecond + 1;
   const BenchJob job(node, length);
-  std::barrier together(BenchNode::kGpus + 1);
-  std::array<std::vector<Post>, BenchNode::kGpus> posts;
-  std::array<std::uint64_t, BenchNode::kGpus> first{};
-  std::array<Nanoseconds, BenchNode::kGpus> begins, ends;
-  std::atomic<bool> failed = false;
-  std::vector<std::thread> threads;
-  for (int stage = 0; stage < BenchNode::kGpus; ++stage) {
-    threads.emplace_back([&, stage, s = static_cast<std::size_t>(stage)] {
-      Dice dice(kSeed + s);
-      Member member(stage);
-      first[s] = node.gpu(stage).calls.load();
-      together.arrive_and_wait();  // while all are idle
-      together.arrive_and_wait();
-      slackline_session* session = member.session();
-      member.step_begin();
-      auto next = std::chrono::steady_clock::now();
-      // An instruction and the wait before it: 5 ms on average, never in step with the agent.
-      const auto pause = [&](double least_ms, double most_ms) {
-        next += std::chrono::nanoseconds(std::llround(dice.between(least_ms, most_ms) * 1e6));
-        std::this_thread::sleep_until(next);
-      };
-      for (int i = 0; i < length; ++i) {
-        pause(0.5, 1.5);
-        const std::int64_t a = now_ns();
-        if (slackline_instruction_begin(session, SLACKLINE_FORWARD, i) != 0) failed = true;
-        const std::int64_t b = now_ns();
-        pause(3.5, 4.5);
-        const std::int64_t c = now_ns();
-        if (slackline_instruction_end(session) != 0) failed = true;
-        const std::int64_t d = now_ns();
-        if (i + 1 == length) break;  // the last end asks for nothing
-        begins[s].push_back(b - a);
-        ends[s].push_back(d - c);
-        posts[s].push_back({c, clock_of(i + 1)});
-      }
-      wait_for("set the step's last clock", [&] { return node.last_mhz(stage) == clock_of(length - 1); });
-      member.step_end();
-      together.arrive_and_wait();
-    });
-  }
-  together.arrive_and_wait();
-  load.idle_percent.push_back(percent_of_a_core(
-      node.agent(), [&] { std::this_thread::sleep_for(std::chrono::seconds(std::min(seconds, 5))); }));
-  load.agent_percent.push_back(percent_of_a_core(node.agent(), [&] {
-    together.arrive_and_wait();
-    together.arrive_and_wait();
-  }));
-  for (std::thread& thread : threads) thread.join();
-  check(!failed, "a hook failed");
+  void* memory = ::mmap(nullptr, sizeof(Ranks), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  check(memory != MAP_FAILED, "no memory");
+  const std::unique_ptr<Ranks, void (*)(Ranks*)> shared(
+      new (memory) Ranks{}, [](Ranks* mapped) { ::munmap(mapped, sizeof *mapped); });
+  Ranks& ranks = *shared;
+  std::vector<Forked> processes;
+  for (int stage = 0; stage < BenchNode::kGpus; ++stage)
+    processes.emplace_back([&] { run_rank(node, stage, length, ranks); });
+  const auto all = [](const std::atomic<int>& count) { return [&] { return count == BenchNode::kGpus; }; };
+  wait_for("open all sessions", all(ranks.ready));
+  load.idle_percent.push_back(
+      percent_of_a_core(node.agent(), [] { std::this_thread::sleep_for(std::chrono::seconds(2)); }));
+  ranks.may_begin = true;
+  wait_for("begin all steps", all(ranks.begun));
+  load.polling_percent.push_back(  // within the second that the agent goes on to poll
+      percent_of_a_core(node.agent(), [] { std::this_thread::sleep_for(std::chrono::milliseconds(700)); }));
+  ranks.may_ask = true;
+  load.loaded_percent.push_back(percent_of_a_core(
+      node.agent(), [&] { wait_for("end all steps", all(ranks.done), std::chrono::seconds(seconds + 20)); }));
+  ranks.may_end = true;
+  for (Forked& process : processes) check(process.wait() == 0, "a process of the job failed");
+
+  const auto posts = static_cast<std::size_t>(length) - 1;
   Nanoseconds latency, begin, end;
   for (int stage = 0; stage < BenchNode::kGpus; ++stage) {
-    const auto s = static_cast<std::size_t>(stage);
-    const Nanoseconds heard = latencies(node.gpu(stage), first[s], posts[s]);
-    load.posts += posts[s].size();
-    load.overtaken += posts[s].size() - heard.size();
+    const RankLog& log = ranks.log[static_cast<std::size_t>(stage)];
+    const Nanoseconds heard = latencies(node.gpu(stage), log, posts);
+    load.posts += posts;
+    load.overtaken += posts - heard.size();
     latency.insert(latency.end(), heard.begin(), heard.end());
-    begin.insert(begin.end(), begins[s].begin(), begins[s].end());
-    end.insert(end.end(), ends[s].begin(), ends[s].end());
+    begin.insert(begin.end(), log.begin_ns.begin(),
+                 log.begin_ns.begin() + static_cast<std::ptrdiff_t>(posts));
+    end.insert(end.end(), log.end_ns.begin(), log.end_ns.begin() + static_cast<std::ptrdiff_t>(posts));
   }
   load.latency.add(latency);
   load.begin.add(begin);
@@ -405,8 +430,9 @@ void measure(const BenchNode& node, int runs, int seconds) {
   std::fputs(delays.text().c_str(), stdout);
   std::printf("requests: %s, overtaken by a newer one: %s\n", std::to_string(load.posts).c_str(),
               std::to_string(load.overtaken).c_str());
-  std::printf("agent's processor use (%% of a core): %s; between steps: %s\n",
-              with_range(load.agent_percent, 1).c_str(), with_range(load.idle_percent, 1).c_str());
+  std::printf("agent, %% of a core: %s; polling alone: %s; between steps: %s\n",
+              with_range(load.loaded_percent, 1).c_str(), with_range(load.polling_percent, 1).c_str(),
+              with_range(load.idle_percent, 1).c_str());
 }
 
 /// Runs a command with the node around it, in a job of `instructions` a step.

@@ -1,5 +1,5 @@
-"""What the hooks of Zeus's Perseus client and of Slackline cost a training process in Python, how soon the driver hears,
-and what both use besides. Run by hook_bench.sh, within hook_bench, whose node and job it uses.
+"""What the hooks of Zeus's Perseus client and of Slackline cost a training process in Python, how soon the driver
+hears, and what both use besides. Run by hook_bench.sh, within hook_bench, whose node and job it uses.
 """
 
 import argparse
@@ -146,10 +146,8 @@ def latencies(stamps, first, posts):
     return found
 
 
-def processor_seconds(pid, thread=None):
-    task = f"/proc/{pid}/task/{thread}" if thread else f"/proc/{pid}"
-    fields = Path(task, "stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def processor_seconds(pid, thread="*"):
+    return sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob(f"{thread}/schedstat")) / 1e9
 
 
 def feeder_seconds():
@@ -165,9 +163,17 @@ def sleep_until(moment_ns):
     time.sleep(max(0, moment_ns - now()) / 1e9)
 
 
-def run_rank(client_type, rank, instructions, together, pipe):
-    """One training process: begins and ends instructions at random times, as hook_bench.cpp does."""
+def spin_until(moment_ns):
+    while now() < moment_ns:
+        pass
+
+
+def run_rank(client_type, rank, instructions, is_warm, together, pipe):
+    """One training process: begins and ends instructions at random times, as hook_bench.cpp does. `is_warm`: spins in
+    between, and ten times faster.
+    """
     rng = random.Random(SEED + rank)
+    wait_until, ms = (spin_until, 1e5) if is_warm else (sleep_until, 1e6)
     client, stamps = client_type(rank, instructions), Stamps(rank)
     client.step_begin()
     stamps.wait_for(clock_of(0))  # Zeus begins at the highest clock, too
@@ -177,13 +183,13 @@ def run_rank(client_type, rank, instructions, together, pipe):
     together.wait()
     first, fed, moment = stamps.calls(), feeder_seconds(), now()
     for i in range(instructions):
-        moment += int(rng.uniform(0.5e6, 1.5e6))
-        sleep_until(moment)
+        moment += int(rng.uniform(0.5, 1.5) * ms)
+        wait_until(moment)
         a = now()
         status |= client.begin(i) or 0
         b = now()
-        moment += int(rng.uniform(3.5e6, 4.5e6))
-        sleep_until(moment)
+        moment += int(rng.uniform(3.5, 4.5) * ms)
+        wait_until(moment)
         c = now()
         status |= client.end(i) or 0
         d = now()
@@ -204,16 +210,15 @@ def run_rank(client_type, rank, instructions, together, pipe):
     pipe.send((begins, ends, found, len(posts), fed))
 
 
-def run(client_type, seconds):
+def run(client_type, processes, instructions, is_warm):
     """Of all ranks together: begins, ends, latencies, posts, and processor use in percent of a core."""
-    instructions = seconds * REQUESTS_PER_SECOND + 1
-    together = multiprocessing.Barrier(GPUS + 1)
+    together = multiprocessing.Barrier(processes + 1)
     ranks, pipes = [], []
-    for rank in range(GPUS):
+    for rank in range(processes):
         ours, theirs = multiprocessing.Pipe()
         pipes.append(ours)
         ranks.append(
-            multiprocessing.Process(target=run_rank, args=(client_type, rank, instructions, together, theirs))
+            multiprocessing.Process(target=run_rank, args=(client_type, rank, instructions, is_warm, together, theirs))
         )
         ranks[-1].start()
     with contextlib.closing(Waiting(ranks, together)) as waiting:
@@ -271,27 +276,30 @@ def main():
     parser.add_argument("--runs", type=int, default=5, help="of each client, by turns (5)")
     parser.add_argument("--seconds", type=int, default=10, help="of a run; as hook_bench --within was told (10)")
     arguments = parser.parse_args()
-    results = {client: [] for client in CLIENTS}
+    instructions = arguments.seconds * REQUESTS_PER_SECOND + 1
+    warm, results = ({client: [] for client in CLIENTS} for _ in range(2))
     for _ in range(arguments.runs):
         for client in CLIENTS:
-            results[client].append(run(client, arguments.seconds))
-    print(f"zeus {importlib.metadata.version('zeus')}, Python {sys.version.split()[0]}: "
-          f"{GPUS} processes x {REQUESTS_PER_SECOND} requests a second, {arguments.runs} runs of {arguments.seconds} s")
-    costs, delays = [], []
-    for client, runs in results.items():
-        begins, ends, found, posts, percents = zip(*runs)
-        both = [[begin + end for begin, end in zip(*run)] for run in zip(begins, ends)]
-        costs.append([client.name])
-        for values in begins, ends, both:
-            costs[-1] += cells(values, 1e3, 1)
-        heard = sum(map(len, found))
-        delays.append([client.name, *cells(found, 1e3, 0), f"{max(map(max, found)) / 1e3:.0f}"])
-        delays[-1] += [f"{sum(posts) - heard} of {sum(posts)}"]
-        delays[-1] += [f"{statistics.median_low(percents):.1f} ({min(percents):.1f}-{max(percents):.1f})"]
-    print_table(
-        ["hook", "begin (us)", "p99", "end (us)", "p99", "both (us)", "p99"],
-        costs,
+            warm[client].append(run(client, 1, instructions, is_warm=True))
+            results[client].append(run(client, GPUS, instructions, is_warm=False))
+    print(
+        f"zeus {importlib.metadata.version('zeus')}, Python {sys.version.split()[0]}, {arguments.runs} runs by turns; "
+        f"asleep between calls: {GPUS} processes x {REQUESTS_PER_SECOND} requests a second, {arguments.seconds} s"
     )
+    costs, delays = [], []
+    for between, of_clients in ("spins", warm), ("sleeps", results):
+        for client, runs in of_clients.items():
+            begins, ends, *_ = zip(*runs)
+            both = [[begin + end for begin, end in zip(*run)] for run in zip(begins, ends)]
+            costs.append([client.name, between])
+            for values in begins, ends, both:
+                costs[-1] += cells(values, 1e3, 1)
+    for client, runs in results.items():
+        _, _, found, posts, percents = zip(*runs)
+        delays.append([client.name, *cells(found, 1e3, 0), f"{max(map(max, found)) / 1e3:.0f}"])
+        delays[-1] += [f"{sum(posts) - sum(map(len, found))} of {sum(posts)}"]
+        delays[-1] += [f"{statistics.median_low(percents):.1f} ({min(percents):.1f}-{max(percents):.1f})"]
+    print_table(["hook", "process", "begin (us)", "p99", "end (us)", "p99", "both (us)", "p99"], costs)
     print()
     print_table(
         ["client", "to the driver (us)", "p99", "largest", "overtaken", "processor use besides (% of a core)"], delays
