@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 #include <csignal>
+#include <thread>
 
 #include "catch.h"
 #include "comma_locale.h"
@@ -164,6 +165,21 @@ TEST_CASE("file: a replaced file keeps its permissions", "[base]") {
   struct stat status {};
   REQUIRE(::stat(folder.file("x").c_str(), &status) == 0);
   CHECK((status.st_mode & 0777) == 0640);
+}
+
+TEST_CASE("file: threads that write at the same time leave new files to nobody else", "[base]") {
+  const ScratchFolder folder;
+  const mode_t mask = ::umask(022);
+  ::umask(mask);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&folder, t] {
+      for (int i = 0; i < 50; ++i) write_file(folder.file(std::to_string(t) + "-" + std::to_string(i)), "x");
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  const mode_t now = ::umask(mask);
+  CHECK(now == mask);
 }
 
 TEST_CASE("file: a folder cannot be read or written as a file", "[base]") {

@@ -106,7 +106,7 @@ void act(const Node& node, std::optional<RawClient>& client, unsigned action, By
     }
     case 6:
     case 7:
-      if (!has_lease) static_cast<void>(client->answer(std::chrono::milliseconds(5)));
+      if (!has_lease) static_cast<void>(client->answer(std::chrono::milliseconds(2)));
       break;
     case 8:
       if (has_lease) client->write(input.word());
