@@ -314,12 +314,14 @@ Nanoseconds latencies(const DriverStamps::Gpu& gpu, const RankLog& log, std::siz
   std::size_t next = 0;
   for (std::uint64_t call = log.first_call; call < gpu.calls.load(); ++call) {
     const auto& stamp = gpu.stamps[call % DriverStamps::Gpu::kKept];
-    std::size_t at = next;
-    while (at < posts && clock_of(static_cast<int>(at) + 1) != stamp.mhz) ++at;
-    if (at == posts) continue;
-    check(log.posted_ns[at] <= stamp.time_ns, "a clock that nobody asked for");
-    found.push_back(stamp.time_ns - log.posted_ns[at]);
-    next = at + 1;
+    // The latest that had been made: a newer request overtakes.
+    std::optional<std::size_t> match;
+    for (std::size_t at = next; at < posts && log.posted_ns[at] <= stamp.time_ns; ++at) {
+      if (clock_of(static_cast<int>(at) + 1) == stamp.mhz) match = at;
+    }
+    if (!match) continue;  // the end of the step
+    found.push_back(stamp.time_ns - log.posted_ns[*match]);
+    next = *match + 1;
   }
   check(next == posts, "the last clock of a step did not arrive");
   return found;
