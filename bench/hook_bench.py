@@ -188,16 +188,14 @@ def run_rank(client_type, rank, instructions, is_warm, together, pipe):
     together.wait()
     first, fed, moment = stamps.calls(), feeder_seconds(), now()
     for i in range(instructions):
-        moment += int(rng.uniform(0.5, 1.5) * ms)
-        wait_until(moment)
+        wait_until(moment + int(rng.uniform(0.5, 1.5) * ms))
         a = now()
         status |= client.begin(i) or 0
         b = now()
-        moment += int(rng.uniform(3.5, 4.5) * ms)
-        wait_until(moment)
+        wait_until(b + int(rng.uniform(3.5, 4.5) * ms))
         c = now()
         status |= client.end(i) or 0
-        d = now()
+        d = moment = now()
         begins.append(b - a)
         ends.append(d - c)
         if client.asks_at_end and i + 1 < instructions:
