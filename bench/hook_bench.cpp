@@ -247,6 +247,7 @@ struct RankLog {
   static constexpr std::size_t kMost = 100 * kRequestsPerSecond;
 
   std::uint64_t first_call;  // of the driver, in the step
+  std::int64_t latest_ns;    // that the process itself woke from a sleep
   std::array<std::int64_t, kMost> posted_ns, begin_ns, end_ns;
 };
 
@@ -263,6 +264,7 @@ struct Load {
   Summary end;
   std::size_t posts = 0;
   std::size_t overtaken = 0;
+  std::int64_t latest_ns = 0;
   std::vector<double> loaded_percent;
   std::vector<double> polling_percent;
   std::vector<double> idle_percent;
@@ -282,10 +284,14 @@ void run_rank(const BenchNode& node, int stage, int length, Ranks& ranks) {
   wait_for("ask", [&] { return ranks.may_ask.load(); });
   int status = 0;
   auto next = std::chrono::steady_clock::now();
-  // An instruction and the wait before it: 5 ms on average, never in step with the agent.
+  // An instruction and the wait before it: 5 ms on average, never in step with the agent. What the machine
+  // delays is not caught up with.
   const auto pause = [&](double least_ms, double most_ms) {
     next += std::chrono::nanoseconds(std::llround(dice.between(least_ms, most_ms) * 1e6));
     std::this_thread::sleep_until(next);
+    const auto late = std::chrono::steady_clock::now() - next;
+    log.latest_ns = std::max<std::int64_t>(log.latest_ns, late / std::chrono::nanoseconds(1));
+    next += late;
   };
   for (int i = 0; i < length; ++i) {
     pause(0.5, 1.5);
@@ -314,12 +320,14 @@ Nanoseconds latencies(const DriverStamps::Gpu& gpu, const RankLog& log, std::siz
   std::size_t next = 0;
   for (std::uint64_t call = log.first_call; call < gpu.calls.load(); ++call) {
     const auto& stamp = gpu.stamps[call % DriverStamps::Gpu::kKept];
-    std::size_t at = next;
-    while (at < posts && clock_of(static_cast<int>(at) + 1) != stamp.mhz) ++at;
-    if (at == posts) continue;
-    check(log.posted_ns[at] <= stamp.time_ns, "a clock that nobody asked for");
-    found.push_back(stamp.time_ns - log.posted_ns[at]);
-    next = at + 1;
+    // The latest that had been made: a newer request overtakes.
+    std::optional<std::size_t> match;
+    for (std::size_t at = next; at < posts && log.posted_ns[at] <= stamp.time_ns; ++at) {
+      if (clock_of(static_cast<int>(at) + 1) == stamp.mhz) match = at;
+    }
+    if (!match) continue;  // the end of the step
+    found.push_back(stamp.time_ns - log.posted_ns[*match]);
+    next = *match + 1;
   }
   check(next == posts, "the last clock of a step did not arrive");
   return found;
@@ -364,6 +372,7 @@ void load_agent(const BenchNode& node, int seconds, Load& load) {
     const RankLog& log = ranks.log[static_cast<std::size_t>(stage)];
     const Nanoseconds heard = latencies(node.gpu(stage), log, posts);
     load.posts += posts;
+    load.latest_ns = std::max(load.latest_ns, log.latest_ns);
     load.overtaken += posts - heard.size();
     latency.insert(latency.end(), heard.begin(), heard.end());
     begin.insert(begin.end(), log.begin_ns.begin(),
@@ -428,8 +437,8 @@ void measure(const BenchNode& node, int runs, int seconds) {
   Table delays({"", "median (us)", "least-most", "p99 (us)", "least-most", "largest (us)"});
   add_row(delays, "from instruction_end to the driver", load.latency, 1e3);
   std::fputs(delays.text().c_str(), stdout);
-  std::printf("requests: %s, overtaken by a newer one: %s\n", std::to_string(load.posts).c_str(),
-              std::to_string(load.overtaken).c_str());
+  std::printf("requests: %zu, overtaken by a newer one: %zu; a process's own sleep ended up to %s ms late\n",
+              load.posts, load.overtaken, fixed_text(static_cast<double>(load.latest_ns) / 1e6, 1).c_str());
   std::printf("agent, %% of a core: %s; polling alone: %s; between steps: %s\n",
               with_range(load.loaded_percent, 1).c_str(), with_range(load.polling_percent, 1).c_str(),
               with_range(load.idle_percent, 1).c_str());

@@ -3,6 +3,7 @@ hears, and what both use besides. Run by hook_bench.sh, within hook_bench, whose
 """
 
 import argparse
+import bisect
 import contextlib
 import ctypes
 import gc
@@ -52,7 +53,7 @@ class Slackline:
     """libslackline by ctypes. The end of an instruction asks for the clock of the next."""
 
     name = "Slackline by ctypes"
-    asks_at_end = True
+    asks_at_end = may_overtake = True
 
     def __init__(self, rank, instructions):
         library = ctypes.CDLL(str(LIBRARY))
@@ -77,7 +78,7 @@ class ZeusController:
     """FrequencyController alone: a queue to the process that it starts."""
 
     name = "Zeus set_frequency"
-    asks_at_end = False
+    asks_at_end = may_overtake = False
 
     def __init__(self, rank, instructions):
         self.controller = FrequencyController(rank)
@@ -133,13 +134,17 @@ class Stamps:
             time.sleep(0.001)
 
 
-def latencies(stamps, first, posts):
-    """Of the posts (time, MHz) that the driver heard of since its call `first`."""
+def latencies(stamps, first, posts, may_overtake):
+    """Of the posts (time, MHz) that the driver heard of since its call `first`: of those with the same clock the latest
+    where a newer request overtakes, else the earliest.
+    """
     found, at = [], 0
     for number in range(first, stamps.calls()):
         stamp, mhz = stamps.call(number)
-        match = next((k for k in range(at, len(posts)) if posts[k][1] == mhz), None)
-        if match is not None and posts[match][0] <= stamp:
+        until = bisect.bisect_right(posts, stamp, key=lambda post: post[0])
+        matches = [k for k in range(at, until) if posts[k][1] == mhz]
+        if matches:
+            match = matches[-1 if may_overtake else 0]
             found.append(stamp - posts[match][0])
             at = match + 1
     assert at == len(posts), "WRONG: the last clock of a step did not arrive"
@@ -183,16 +188,14 @@ def run_rank(client_type, rank, instructions, is_warm, together, pipe):
     together.wait()
     first, fed, moment = stamps.calls(), feeder_seconds(), now()
     for i in range(instructions):
-        moment += int(rng.uniform(0.5, 1.5) * ms)
-        wait_until(moment)
+        wait_until(moment + int(rng.uniform(0.5, 1.5) * ms))
         a = now()
         status |= client.begin(i) or 0
         b = now()
-        moment += int(rng.uniform(3.5, 4.5) * ms)
-        wait_until(moment)
+        wait_until(b + int(rng.uniform(3.5, 4.5) * ms))
         c = now()
         status |= client.end(i) or 0
-        d = now()
+        d = moment = now()
         begins.append(b - a)
         ends.append(d - c)
         if client.asks_at_end and i + 1 < instructions:
@@ -203,7 +206,7 @@ def run_rank(client_type, rank, instructions, is_warm, together, pipe):
     together.wait()
     fed = feeder_seconds() - fed
     assert status == 0 and not client.message(), client.message()
-    found = latencies(stamps, first, posts)
+    found = latencies(stamps, first, posts, client.may_overtake)
     client.step_end()
     client.close()
     stamps.wait_for(0)
