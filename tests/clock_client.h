@@ -211,8 +211,8 @@ class ClockClient {
     }
 
     void end_lease() {
-      note_failures();
       if (is_over_) ++diary_.ends;
+      note_failures();
       for (const int gpu : orders_.gpus) {
         pid_t self = ::getpid();
         orders_.leases->holders[static_cast<std::size_t>(gpu)].compare_exchange_strong(self, 0);

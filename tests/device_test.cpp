@@ -408,12 +408,12 @@ TEST_CASE("device: time stands still while a stage's request waits for the owner
   Node node({easy_stage()});
   SimWorld& world = *node.world;
   SimWorld::Participant owner = world.join_as_observer();
-  owner.serve_requests();
+  owner.serve_requests({GpuId(0)});
   std::atomic<bool> done = false;
   std::thread job([&] {
     SimWorld::Participant stage = world.join_as_stage(0);
-    stage.post_request();
-    stage.post_request();
+    world.post_request(GpuId(0));
+    world.post_request(GpuId(0));
     run_once(world, stage, InstructionKind::kForward);
     done = true;
   });
@@ -432,12 +432,12 @@ TEST_CASE("device: the last request of a stage that leaves is served before time
   Node node({easy_stage(), easy_stage()});
   SimWorld& world = *node.world;
   SimWorld::Participant owner = world.join_as_observer();
-  owner.serve_requests();
+  owner.serve_requests({GpuId(0), GpuId(1)});
   std::atomic<bool> done = false;
   SimWorld::Participant other = world.join_as_stage(1);
   {
     SimWorld::Participant leaving = world.join_as_stage(0);
-    leaving.post_request();
+    world.post_request(GpuId(0));
   }
   std::thread job([&] {
     run_once(world, other, InstructionKind::kForward);

@@ -8,6 +8,7 @@
 #include "catch.h"
 #include "child.h"
 #include "fake_nvml.h"
+#include "running_program.h"
 #include "runtime_variable.h"
 #include "slackline/profile/profile_io.h"
 
@@ -128,6 +129,63 @@ TEST_CASE("vendor job: without setting a clock a job is profiled at the one that
       CHECK(std::abs((options[0].energy / options[0].time).value() - 400) < 40);
     }
   }
+}
+
+TEST_CASE("vendor job: a profile goes on where a GPU never reads the clock that was asked for", "[vendor]") {
+  const Workplace place;
+  // Power-capped: the second GPU stays at 1725 MHz whatever is asked. The sweep must come down the clocks.
+  place.node.script("nvmlDeviceGetClockInfo 1 value=1725\n");
+  std::vector<std::string> command{kBinary, "profile", "--device", "nvml:0,1,library=" FAKE_NVML,
+                                   "-o",    "p.yaml"};
+  for (const std::string& word : place.job("0")) command.push_back(word);
+  RunningProgram profile(command);
+  const auto has_come_down = [&] {
+    const std::vector<std::string> locks = place.locks(1);
+    return std::ranges::find(locks, "1965 1965") != locks.end();
+  };
+  CHECK(wait_until(has_come_down, std::chrono::seconds(60)));
+  profile.signal(SIGTERM);
+  CHECK(profile.wait() == 128 + SIGTERM);
+  CHECK(place.node.locked(1) == std::nullopt);
+}
+
+TEST_CASE("vendor job: a profile ends when the clocks are no longer its own", "[vendor]") {
+  const Workplace place;
+  place.node.script("SetGpuLockedClocks 1 error=4 after=1\n");
+  const ChildResult result =
+      place.run_job({"profile", "--device", "nvml:0,1,library=" FAKE_NVML, "-o", "p.yaml"}, "0");
+  INFO(result.err);
+  CHECK(result.status == 3);
+  CHECK(result.err.find("the agent has ended") != std::string::npos);
+  CHECK_FALSE(std::filesystem::exists(place.folder.file("p.yaml")));
+  for (int gpu = 0; gpu < 2; ++gpu) CHECK(place.node.locked(gpu) == std::nullopt);
+}
+
+TEST_CASE("vendor job: a GPU that could not be given back is said and shows in the status", "[vendor]") {
+  const Workplace place;
+  spill(place.folder.file("profile.yaml"), kProfile);
+  REQUIRE(
+      place.run({"plan", "profile.yaml", "--microbatches", "3", "--slowdown", "30", "-o", "s.yaml"}).status ==
+      0);
+  place.node.script("ResetGpuLockedClocks 0 error=999\n");
+  const ChildResult result = place.run_job({"apply", "s.yaml", "--device", kDevice}, "2");
+  INFO(result.err);
+  CHECK(result.status == 3);
+  CHECK(result.err.find("cannot restore " + FakeNvml::uuid(0)) != std::string::npos);
+  CHECK(place.node.locked(1) == std::nullopt);
+  place.node.script("");
+  CHECK(place.run({"restore"}).status == 0);
+  CHECK(place.node.locked(0) == std::nullopt);
+}
+
+TEST_CASE("vendor job: a baseline that a GPU does not have keeps the agent from starting", "[vendor]") {
+  const Workplace place;
+  spill(place.folder.file("policy.yaml"),
+        "slackline: policy/1\nbaselines:\n  - gpus: all\n    clock_mhz: 1400\n");
+  const ChildResult result = place.run({"agent", "--device", kDevice, "--policy", "policy.yaml"});
+  CHECK(result.status == 3);
+  CHECK(result.err.find("the nearest is 1395") != std::string::npos);
+  CHECK(place.node.changes().empty());
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include "command.h"
 #include "job_device.h"
+#include "leftovers.h"
 #include "slackline/base/error.h"
 #include "slackline/base/file.h"
 #include "slackline/device/open_device.h"
@@ -35,6 +36,7 @@ Descriptor end_signals() {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) ::sigaddset(&set, signal);
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is one more way in which the disk can be full
   return Descriptor(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
@@ -73,16 +75,18 @@ int run(const AgentFlags& flags) {
   Device& device = node ? node->device() : *opened;
   const std::string greeting = "serves " + std::to_string(device.gpu_count()) + " GPUs (" + device.driver() +
                                ") at " + options.socket_path;
-  Agent agent(device, Journal(journal_folder(folder)), std::move(options), log);
-  log(Agent::Importance::kRoutine, greeting);
-  manager.ready();
-  agent.run(stop.get(), [&] {
-    manager.keep_alive();
-    if (!flags.metrics.empty()) write_metrics(flags.metrics, agent.metrics());
-  });
-  manager.stopping();
-  log(Agent::Importance::kRoutine, "ends; restores its GPUs");
-  return kOk;
+  {
+    Agent agent(device, Journal(journal_folder(folder)), std::move(options), log);
+    log(Agent::Importance::kRoutine, greeting);
+    manager.ready();
+    agent.run(stop.get(), [&] {
+      manager.keep_alive();
+      if (!flags.metrics.empty()) write_metrics(flags.metrics, agent.metrics());
+    });
+    manager.stopping();
+    log(Agent::Importance::kRoutine, "ends; restores its GPUs");
+  }
+  return restore_leftovers(folder) == 0 ? kOk : kDeviceFault;  // what a driver did not let it restore
 }
 
 }  // namespace

@@ -286,13 +286,13 @@ int run(const ApplyFlags& flags) {
     }
   });
   server.serve();  // what was said before the end
-  device.end_agent();
+  const bool restored = device.end_agent();
   if (refused) throw InputError(flags.schedule, 0, "", log.refusal());
   if (device.world()) device.world()->let_observers_run_on();
   meter.finish();
   log.settle(true);
   print_report(log, server, flags.json);
-  return job.exit_status();
+  return job.exit_status() == 0 && !restored ? static_cast<int>(kDeviceFault) : job.exit_status();
 }
 
 }  // namespace

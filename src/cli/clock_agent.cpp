@@ -38,8 +38,11 @@ void ClockAgent::look_after() {
   restore_leftovers(runtime_folder_);
 }
 
-void ClockAgent::end() {
-  if (own_) own_->end();
+bool ClockAgent::end() {
+  if (!own_) return true;
+  own_->end();
+  own_.reset();
+  return restore_leftovers(runtime_folder_) == 0;  // what a driver did not let it restore
 }
 
 }  // namespace slackline

@@ -30,8 +30,9 @@ class ClockAgent {
   [[nodiscard]] const std::string& socket() const { return socket_; }
   /// If our own agent has been killed, restores what it had changed, and says so. Cheap; call it often.
   void look_after();
-  /// All GPUs back at their baseline; waits for that if the agent is ours.
-  void end();
+  /// All GPUs back at their baseline; waits for that if the agent is ours. False, and said why, if some could
+  /// not be restored.
+  bool end();
 
  private:
   std::string runtime_folder_;

@@ -10,6 +10,7 @@
 #include "leftovers.h"
 #include "slackline/base/error.h"
 #include "slackline/device/open_device.h"
+#include "slackline/runtime/lease_protocol.h"
 #include "slackline/runtime/runtime_folder.h"
 
 namespace slackline {
@@ -38,7 +39,7 @@ void give_up_privileges(const User& user) {
 }  // namespace
 
 JobDevice::JobDevice(const Request& request) : user_(calling_user()) {
-  const bool is_real = is_device_spec(request.device);
+  const bool is_real = is_device_spec(request.device) && !request.device.starts_with("simnode:");
   if (!is_real) {
     if (user_) give_up_privileges(*user_);
     user_.reset();
@@ -69,6 +70,12 @@ JobDevice::JobDevice(const Request& request) : user_(calling_user()) {
                   request.tensor_parallel);
   }
   stage_gpus_ = dealt_out(counts, device_->gpu_count());
+  for (const int count : counts) {
+    if (count <= static_cast<int>(kMostLeasedGpus)) continue;
+    throw InputError("", 0, "--device",
+                     "a stage has " + std::to_string(count) + " GPUs; one process leases up to " +
+                         std::to_string(kMostLeasedGpus));
+  }
   if (request.read_only) return;
 
   agent_.emplace(ClockAgent::Request{request.agent, is_real ? request.device : device_->spec(), folder_,
@@ -106,8 +113,8 @@ void JobDevice::look_after_agent() {
   if (agent_) agent_->look_after();
 }
 
-void JobDevice::end_agent() {
-  if (agent_) agent_->end();
+bool JobDevice::end_agent() {
+  return !agent_ || agent_->end();
 }
 
 }  // namespace slackline

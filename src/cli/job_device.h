@@ -56,7 +56,7 @@ class JobDevice {
   [[nodiscard]] const std::optional<User>& user() const { return user_; }
 
   void look_after_agent();
-  void end_agent();
+  bool end_agent();
 
  private:
   std::optional<User> user_;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <exception>
@@ -65,6 +66,10 @@ class SweptJob : public JobObserver, public SweepControl {
   void set_repeat(int stage, std::uint32_t kinds) override { server_->set_repeat(stage, kinds); }
 
   [[nodiscard]] const std::string& refusal() const { return refusal_; }
+  /// The clocks are nobody's any more: what is measured from here on is not what it is taken for.
+  [[nodiscard]] bool has_lost_lease() const {
+    return std::ranges::any_of(leases_, [](const auto& lease) { return lease->is_over(); });
+  }
 
  private:
   InstructionLog& log_;
@@ -110,6 +115,7 @@ int run(const ProfileFlags& flags) {
   std::vector<StageProfile> measured;
   std::exception_ptr failure;
   std::atomic<bool> done = false;
+  bool lost = false;
   std::unique_ptr<Timeline> timeline = device.device().make_timeline();
   if (const std::string reason =
           job.start(flags.command, kSocketVariable, device.job_socket(), device.user());
@@ -133,12 +139,15 @@ int run(const ProfileFlags& flags) {
       device.look_after_agent();
       bar.show(sweep.progress(), std::to_string(sweep.clocks_done()) + " of at most " +
                                      std::to_string(sweep.clocks()) + " clocks");
-      if (done || !swept.refusal().empty()) job.terminate();
+      lost = lost || (!done && swept.has_lost_lease());
+      if (done || lost || !swept.refusal().empty()) job.terminate();
     });
   }
-  device.end_agent();
+  const bool restored = device.end_agent();
   if (!swept.refusal().empty()) throw InputError("", 0, "--device", swept.refusal());
   if (failure) std::rethrow_exception(failure);
+  if (lost)
+    throw DeviceError("set clocks", "", "a driver refused, or the agent has ended (nothing was written)");
   if (!sweep.complete()) {
     const std::string far = std::to_string(sweep.clocks_done()) + " of " + std::to_string(sweep.clocks());
     if (job.interrupted_by() != 0) return 128 + job.interrupted_by();
@@ -162,7 +171,7 @@ int run(const ProfileFlags& flags) {
   }
   write_file(flags.output, to_yaml(profile));
   if (flags.output != "-") std::fputs(summary(profile).c_str(), stdout);
-  return kOk;
+  return restored ? kOk : kDeviceFault;
 }
 
 }  // namespace

@@ -24,6 +24,12 @@ struct SimOptionRow {
   double energy_j;
 };
 
+/// What was asked of a participant and is not done yet. Time waits for it only while that participant serves.
+struct SimRequests {
+  std::int64_t untaken;
+  std::int32_t server;  // its slot, from 1; 0: nobody
+};
+
 struct SimStageState {
   std::int32_t first_gpu;
   std::int32_t gpus;
@@ -31,6 +37,7 @@ struct SimStageState {
   std::array<std::int32_t, kInstructionKinds.size()> first_option;
   std::array<std::int32_t, kInstructionKinds.size()> option_count;
   std::int32_t joined;  // a process has driven this stage
+  SimRequests tidings;  // to whom the job reports
 
   std::int32_t running_kind;  // or kIdle
   double remaining;           // of the running instruction: 1 to 0
@@ -42,7 +49,7 @@ struct SimStageState {
 
 struct SimGpuState {
   std::int32_t stage;
-  std::int64_t untaken_requests;
+  SimRequests requests;  // to whoever owns its clocks
   std::int32_t highest_mhz;
   std::int32_t locked_mhz;  // 0: not locked
   std::int32_t current_mhz;

@@ -26,7 +26,7 @@
 namespace slackline {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x32646c726f77536bULL;  // changes with the layout
+constexpr std::uint64_t kMagic = 0x33646c726f77536bULL;  // changes with the layout
 constexpr double kNanosecondsPerSecond = 1e9;
 /// How long a participant may be dead before others notice, in wall time.
 constexpr std::int64_t kLivenessCheckNs = 50'000'000;
@@ -96,17 +96,23 @@ bool may_advance(SimLayout& world) {
     if (stage.joined == 0) return false;
   }
   bool has_job = false;
-  bool has_server = false;
   for (const SimParticipantState& participant : world.participants()) {
     if (participant.activity == SimActivity::kFree) continue;
     has_job = has_job || participant.is_job != 0;
-    has_server = has_server || participant.activity == SimActivity::kServing;
     if (participant.activity == SimActivity::kRunning) return false;
     const bool waits = participant.activity == SimActivity::kWaiting;
     if (waits && untaken(world, participant.channel) > 0) return false;
   }
-  const auto is_asked = [](const SimGpuState& gpu) { return gpu.untaken_requests > 0; };
-  if (has_server && std::ranges::any_of(world.gpus(), is_asked)) return false;
+  const auto waits_for = [&](const SimRequests& requests) {
+    return requests.untaken > 0 && requests.server > 0 &&
+           world.slots[static_cast<std::size_t>(requests.server - 1)].activity == SimActivity::kServing;
+  };
+  for (const SimGpuState& gpu : world.gpus()) {
+    if (waits_for(gpu.requests)) return false;
+  }
+  for (const SimStageState& stage : world.stages()) {
+    if (waits_for(stage.tidings)) return false;
+  }
   return has_job;
 }
 
@@ -169,9 +175,10 @@ void remove_dead(SimLayout& world) {
     // It may have died before it asked for what it had announced. Who leaves in order has asked, and time
     // waits for the owner of the clocks as before.
     if (participant.is_job != 0) {
-      const SimStageState& stage = world.stages()[static_cast<std::size_t>(participant.stage)];
+      SimStageState& stage = world.stages()[static_cast<std::size_t>(participant.stage)];
+      stage.tidings.untaken = 0;
       for (std::int32_t g = 0; g < stage.gpus; ++g) {
-        world.gpus()[static_cast<std::size_t>(stage.first_gpu + g)].untaken_requests = 0;
+        world.gpus()[static_cast<std::size_t>(stage.first_gpu + g)].requests.untaken = 0;
       }
     }
     remove(world, participant);
@@ -386,25 +393,32 @@ GpuId SimWorld::first_gpu(int stage) const {
 
 void SimWorld::post_request(GpuId gpu) {
   const Guard guard(*this);
-  ++layout_->gpus()[gpu.index()].untaken_requests;
+  ++layout_->gpus()[gpu.index()].requests.untaken;
 }
 
 void SimWorld::post_requests(const std::vector<GpuId>& gpus) {
   const Guard guard(*this);
-  for (const GpuId gpu : gpus) ++layout_->gpus()[gpu.index()].untaken_requests;
+  for (const GpuId gpu : gpus) ++layout_->gpus()[gpu.index()].requests.untaken;
 }
 
 void SimWorld::take_requests(GpuId gpu, std::int64_t requests) {
   const Guard guard(*this);
   // Those of a process that died meanwhile are off the books already.
-  std::int64_t& untaken = layout_->gpus()[gpu.index()].untaken_requests;
+  std::int64_t& untaken = layout_->gpus()[gpu.index()].requests.untaken;
   untaken = std::max<std::int64_t>(0, untaken - requests);
+  advance(*layout_);
+}
+
+void SimWorld::take_tidings(int stage, std::int64_t tidings) {
+  const Guard guard(*this);
+  std::int64_t& untaken = layout_->stages()[static_cast<std::size_t>(stage)].tidings.untaken;
+  untaken = std::max<std::int64_t>(0, untaken - tidings);
   advance(*layout_);
 }
 
 void SimWorld::forget_requests(GpuId gpu) {
   const Guard guard(*this);
-  layout_->gpus()[gpu.index()].untaken_requests = 0;
+  layout_->gpus()[gpu.index()].requests.untaken = 0;
   advance(*layout_);
 }
 
@@ -531,12 +545,22 @@ bool SimWorld::Participant::sleep_until(Seconds time) {
   return world_->layout_->shut_down == 0;
 }
 
-void SimWorld::Participant::post_request() {
-  world_->post_request(world_->first_gpu(world_->layout_->slots[static_cast<std::size_t>(slot_)].stage));
+void SimWorld::Participant::post_tidings() {
+  const Guard guard(*world_);
+  const SimParticipantState& self = world_->layout_->slots[static_cast<std::size_t>(slot_)];
+  ++world_->layout_->stages()[static_cast<std::size_t>(self.stage)].tidings.untaken;
 }
 
-void SimWorld::Participant::serve_requests() {
+void SimWorld::Participant::serve_requests(const std::vector<GpuId>& gpus) {
   const Guard guard(*world_);
+  for (const GpuId gpu : gpus) world_->layout_->gpus()[gpu.index()].requests = {0, slot_ + 1};
+  world_->layout_->slots[static_cast<std::size_t>(slot_)].activity = SimActivity::kServing;
+  advance(*world_->layout_);
+}
+
+void SimWorld::Participant::hear_tidings() {
+  const Guard guard(*world_);
+  for (SimStageState& stage : world_->layout_->stages()) stage.tidings = {0, slot_ + 1};
   world_->layout_->slots[static_cast<std::size_t>(slot_)].activity = SimActivity::kServing;
   advance(*world_->layout_);
 }

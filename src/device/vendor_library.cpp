@@ -7,10 +7,12 @@
 
 #include <array>
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
 #include "slackline/base/error.h"
+#include "slackline/base/user.h"
 
 namespace slackline {
 namespace {
@@ -24,10 +26,37 @@ bool has_privileges() {
   return ::geteuid() == 0 || ::getauxval(AT_SECURE) != 0;
 }
 
+/// CAP_SYS_ADMIN, in effect.
+bool has_capability() {
+  constexpr int kSysAdmin = 21;
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with("CapEff:")) continue;
+    std::uint64_t capabilities = 0;
+    std::istringstream(line.substr(7)) >> std::hex >> capabilities;
+    return (capabilities >> kSysAdmin & 1U) != 0;
+  }
+  return ::geteuid() == 0;
+}
+
 /// Nobody but root can have put `path` there.
 bool belongs_to_root(const std::string& path) {
   struct stat status {};
   return ::stat(path.c_str(), &status) == 0 && status.st_uid == 0 && (status.st_mode & S_IWOTH) == 0;
+}
+
+/// The same of the file that `path` leads to and of every folder above it.
+bool only_root_can_change(const std::string& path) {
+  std::error_code error;
+  std::filesystem::path file = std::filesystem::canonical(path, error);
+  if (error) return false;
+  for (; file != file.root_path(); file = file.parent_path()) {
+    struct stat status {};
+    constexpr mode_t kOthers = S_IWGRP | S_IWOTH;
+    if (::stat(file.c_str(), &status) != 0 || status.st_uid != 0 || (status.st_mode & kOthers) != 0)
+      return false;
+  }
+  return true;
 }
 
 }  // namespace
@@ -43,6 +72,11 @@ VendorLibrary::VendorLibrary(const Search& search, const std::optional<std::stri
   if (path) {
     if (!path->starts_with("/"))
       throw InputError("", 0, "library", "'" + *path + "' is not an absolute path");
+    // Who may run this by sudo may not thereby run what he likes as root.
+    if (calling_user() && !only_root_can_change(*path)) {
+      throw DeviceError("load driver library", "",
+                        *path + " could have been put there by somebody other than root");
+    }
     if (load(*path)) return;
     throw DeviceError("load driver library", "", reasons);
   }
@@ -73,15 +107,8 @@ void* VendorLibrary::symbol(const char* name) const {
 }
 
 bool may_set_clocks() {
-  constexpr int kSysAdmin = 21;  // CAP_SYS_ADMIN
-  std::ifstream file("/proc/self/status");
-  for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with("CapEff:")) continue;
-    std::uint64_t capabilities = 0;
-    std::istringstream(line.substr(7)) >> std::hex >> capabilities;
-    return (capabilities >> kSysAdmin & 1U) != 0;
-  }
-  return ::geteuid() == 0;
+  static const bool kMay = has_capability();
+  return kMay;
 }
 
 }  // namespace slackline

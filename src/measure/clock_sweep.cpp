@@ -85,6 +85,7 @@ struct ClockSweep::Stage {
   std::vector<GpuId> gpus;
   std::vector<Megahertz> clocks;
   Megahertz clock;
+  Seconds clock_since;  // asked for
   std::map<InstructionKind, Window> windows;
   std::vector<Waiting> waiting;
   StageProfile profile;
@@ -142,7 +143,7 @@ std::vector<StageProfile> ClockSweep::run(Timeline& timeline) {
   for (std::size_t c = 0; c < clocks() && going_on; ++c) {
     std::size_t windows = 0;
     for (const auto& stage : stages_) {
-      begin_clock(*stage, c);
+      begin_clock(*stage, c, timeline.now());
       windows += static_cast<std::size_t>(std::popcount(stage->open_kinds()));
     }
     if (windows == 0) break;  // every instruction's sweep has ended
@@ -150,7 +151,7 @@ std::vector<StageProfile> ClockSweep::run(Timeline& timeline) {
       going_on = timeline.sleep_until(timeline.now() + pause);
       open = 0;
       for (const auto& stage : stages_) {
-        watch(*stage);
+        watch(*stage, timeline.now());
         open += static_cast<std::size_t>(std::popcount(stage->open_kinds()));
       }
       const double part = 1 - static_cast<double>(open) / static_cast<double>(windows);
@@ -169,9 +170,10 @@ std::vector<StageProfile> ClockSweep::run(Timeline& timeline) {
   return profiles;
 }
 
-void ClockSweep::begin_clock(Stage& stage, std::size_t clock_index) {
+void ClockSweep::begin_clock(Stage& stage, std::size_t clock_index, Seconds now) {
   if (clock_index >= stage.clocks.size()) return;
   stage.clock = stage.clocks[clock_index];
+  stage.clock_since = now;
   for (auto& [kind, window] : stage.windows) {
     window.done = window.finished;
     window.settled = false;
@@ -184,7 +186,7 @@ void ClockSweep::begin_clock(Stage& stage, std::size_t clock_index) {
   control_.set_repeat(stage.number, stage.open_kinds());
 }
 
-void ClockSweep::watch(Stage& stage) {
+void ClockSweep::watch(Stage& stage, Seconds now) {
   watch_waiting(stage);
   const auto repetition = log_.repetition(stage.number);
   if (!repetition) return;
@@ -194,9 +196,12 @@ void ClockSweep::watch(Stage& stage) {
   if (!window.settled) {
     // Which clock it is shows under load only.
     if (options_.read_only) stage.clock = device_.observed_clock(stage.gpus.front());
-    const bool arrived = options_.read_only ||
-                         std::all_of(stage.gpus.begin(), stage.gpus.end(),
-                                     [&](GpuId gpu) { return device_.observed_clock(gpu) == stage.clock; });
+    // A capped or hot GPU never reads what was asked for. What it does then is what that setting gives.
+    const bool arrived = options_.read_only || now > stage.clock_since + options_.settling ||
+                         std::all_of(stage.gpus.begin(), stage.gpus.end(), [&](GpuId gpu) {
+                           return std::abs((device_.observed_clock(gpu).value() - stage.clock.value())) <=
+                                  options_.clock_tolerance.value();
+                         });
     if (!arrived) return;
     window.settled = true;
     // The run under way had another clock for a part; it goes with the warm-up.

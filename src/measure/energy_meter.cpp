@@ -1,6 +1,7 @@
 #include "slackline/measure/energy_meter.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "slackline/base/error.h"
@@ -10,6 +11,8 @@ namespace {
 
 /// Ticks kept for marks that arrive late: well over a minute of a counter that refreshes ten times a second.
 constexpr std::size_t kReadingsKept = 1024;
+/// For the last ticks; a counter that has not moved by then stands still.
+constexpr auto kPatience = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -85,7 +88,7 @@ void EnergyMeter::forget_before(Seconds moment) {
 
 void EnergyMeter::finish() {
   std::unique_lock lock(mutex_);
-  answered_.wait(lock, [this] { return open_marks_.empty() || ended_; });
+  answered_.wait_for(lock, kPatience, [this] { return open_marks_.empty() || ended_; });
 }
 
 }  // namespace slackline

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <span>
@@ -72,6 +73,12 @@ bool seal_for_readers(int fd) {
   return ::fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) == 0;
 }
 
+Megahertz nearest(const std::vector<Megahertz>& clocks, Megahertz wanted) {
+  if (clocks.empty()) return {};
+  return *std::ranges::min_element(clocks, {},
+                                   [&](Megahertz clock) { return std::abs(clock.value() - wanted.value()); });
+}
+
 /// Both memories of a lease; lives until the last worker has written its last result.
 struct LeaseMemories {
   Mapping requests;
@@ -107,6 +114,7 @@ struct Agent::Lease {
 
 struct Agent::Gpu {
   GpuIdentity identity;
+  Ability set_clock;  // when the agent started
   std::vector<Megahertz> clocks;
   std::uint64_t lease = 0;  // who has it; 0: nobody
   bool is_restoring = false;
@@ -143,12 +151,26 @@ Agent::Agent(Device& device, const Journal& journal, AgentOptions options, Log l
   };
   std::vector<Journal::Claim> claims;
   for (const GpuId gpu : all_gpus(device_)) claims.push_back(journal.claim(device_.identity(gpu).uuid));
+  const std::vector<Journal::Entry> unrestored = journal.entries();
   for (const GpuId gpu : all_gpus(device_)) {
     auto made = std::make_unique<Gpu>();
     made->identity = device_.identity(gpu);
-    if (device_.abilities(gpu).set_clock) made->clocks = device_.supported_clocks(gpu);
-    made->worker = std::make_unique<GpuWorker>(device_, world_, gpu, std::move(claims[gpu.index()]),
-                                               options_.policy.baseline(made->identity), wake);
+    const Ability ability = device_.abilities(gpu).set_clock;
+    if (ability) made->clocks = device_.supported_clocks(gpu);
+    made->set_clock = ability;
+    const Megahertz baseline = options_.policy.baseline(made->identity);
+    if (baseline != Megahertz(0) && ability && std::ranges::count(made->clocks, baseline) == 0) {
+      throw DeviceError("use the policy's baseline", made->identity.uuid,
+                        "it has no clock of " + std::to_string(baseline.value()) + " MHz; the nearest is " +
+                            std::to_string(nearest(made->clocks, baseline).value()));
+    }
+    // What the driver did not let us restore yet is tried again until it does; nobody else could: it is ours.
+    const auto entry = std::ranges::find(unrestored, made->identity.uuid, &Journal::Entry::gpu);
+    std::optional<std::string> state;
+    if (entry != unrestored.end()) state = entry->state;
+    made->is_restoring = state.has_value();
+    made->worker = std::make_unique<GpuWorker>(device_, world_, gpu, std::move(claims[gpu.index()]), baseline,
+                                               std::move(state), wake);
     gpus_.push_back(std::move(made));
   }
   listener_ = std::move(listening.socket);
@@ -157,7 +179,7 @@ Agent::Agent(Device& device, const Journal& journal, AgentOptions options, Log l
   watch(poll_timer_.get(), token_of(Source::kTimer), EPOLLIN);
   if (world_ != nullptr) {
     participant_.emplace(world_->join_as_observer());
-    participant_->serve_requests();
+    participant_->serve_requests(all_gpus(device_));
   }
 }
 
@@ -315,8 +337,7 @@ std::string Agent::reason_to_refuse(const Greeting& greeting, std::vector<std::s
   for (const std::size_t index : gpus) {
     const Gpu& gpu = *gpus_[index];
     if (gpu.clocks.empty()) {
-      const Ability ability = device_.abilities(GpuId(static_cast<std::int32_t>(index))).set_clock;
-      return gpu.identity.uuid + ": " + (ability ? "it has no clocks" : ability.why_not);
+      return gpu.identity.uuid + ": " + (gpu.set_clock ? "it has no clocks" : gpu.set_clock.why_not);
     }
     if (gpu.lease != 0) return gpu.identity.uuid + " is leased to " + leases_.at(gpu.lease)->peer.name();
   }
@@ -387,6 +408,12 @@ void Agent::grant(std::uint64_t number, const std::vector<std::size_t>& gpus) {
   if (lease->needs_heartbeat) {
     answer.heartbeat_ms = static_cast<std::uint32_t>(options_.heartbeat_patience.count() / 4);
   }
+  try {
+    if (greeting.peer.process)
+      watch(greeting.peer.process.get(), token_of(Source::kProcess, number), EPOLLIN);
+  } catch (const DeviceError& error) {
+    return refuse(number, error.what());
+  }
   const std::array memories{requests.get(), results.get()};
   if (!send_packet(greeting.socket.get(), std::as_bytes(std::span(&answer, 1)), memories)) {
     greetings_.erase(number);
@@ -400,7 +427,6 @@ void Agent::grant(std::uint64_t number, const std::vector<std::size_t>& gpus) {
     gpus_[index]->lease = number;
     names += (names.empty() ? "" : ", ") + gpus_[index]->identity.uuid;
   }
-  if (lease->peer.process) watch(lease->peer.process.get(), token_of(Source::kProcess, number), EPOLLIN);
   log_(Importance::kRoutine, lease->peer.name() + " leases " + names);
   ++totals_.leases_granted;
   leases_.emplace(number, std::move(lease));

@@ -11,6 +11,8 @@ namespace {
 /// A clock has arrived, or never will, when this long has passed without another request.
 constexpr auto kSettling = std::chrono::milliseconds(20);
 /// Between two attempts to restore a GPU whose driver refuses.
+/// What a GPU runs at whose driver has refused.
+constexpr Megahertz kUnknown(-1);
 constexpr auto kRetry = std::chrono::milliseconds(100);
 /// Attempts before an agent that is asked to end leaves a GPU to its successor.
 constexpr int kLastAttempts = 20;
@@ -22,13 +24,16 @@ std::int64_t steady_ns() {
 }
 
 GpuWorker::GpuWorker(Device& device, SimWorld* world, GpuId gpu, Journal::Claim claim, Megahertz baseline,
-                     std::function<void()> wake)
+                     std::optional<std::string> left, std::function<void()> wake)
     : device_(device),
       world_(world),
       gpu_(gpu),
       claim_(std::move(claim)),
       baseline_(baseline),
       wake_(std::move(wake)),
+      is_changed_(left.has_value()),
+      state_(left.value_or("")),
+      wants_restore_(left.has_value()),
       thread_([this] { run(); }) {}
 
 GpuWorker::~GpuWorker() {
@@ -142,6 +147,7 @@ void GpuWorker::carry_out(const ClockOrder& order) {
       change(order.clock);
     } catch (const DeviceError& error) {
       failed = true;
+      clock_ = kUnknown;
       const std::lock_guard lock(mutex_);
       fault_ = error.what();
     }

@@ -44,9 +44,11 @@ struct WorkerCounts {
 /// first changed, and until it is restored.
 class GpuWorker {
  public:
-  /// `wake` is called, in the worker's thread, when restore() is done or refused, or an order failed.
+  /// `left`: Device::state of a GPU that is in the journal already, because its last owner could not be
+  /// undone; that is then the first thing to do. `wake` is called, in the worker's thread, when restore() is
+  /// done or refused, or an order failed.
   GpuWorker(Device& device, SimWorld* world, GpuId gpu, Journal::Claim claim, Megahertz baseline,
-            std::function<void()> wake);
+            std::optional<std::string> left, std::function<void()> wake);
   GpuWorker(const GpuWorker&) = delete;
   GpuWorker& operator=(const GpuWorker&) = delete;
   /// Restores what it has changed.

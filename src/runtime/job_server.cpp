@@ -1,5 +1,6 @@
 #include "slackline/runtime/job_server.h"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -63,7 +64,7 @@ JobServer::JobServer(std::shared_ptr<SimWorld> world, JobOptions options, const 
   watch(listener_.get(), token_of(Source::kListener, 0));
   if (world_) {
     participant_.emplace(world_->join_as_observer());
-    participant_->serve_requests();
+    participant_->hear_tidings();
   }
 }
 
@@ -147,8 +148,9 @@ void JobServer::answer_hello(int fd) {
   const std::size_t bytes = JobMemory::bytes(plan.size());
   auto member = std::make_unique<Member>();
   member->stage = hello.stage;
-  const Descriptor memory(::memfd_create("slackline-job", MFD_CLOEXEC));
-  if (!memory || ::ftruncate(memory.get(), static_cast<off_t>(bytes)) != 0)
+  const Descriptor memory(::memfd_create("slackline-job", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!memory || ::ftruncate(memory.get(), static_cast<off_t>(bytes)) != 0 ||
+      ::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
     return refuse(std::strerror(errno), true);
   member->mapping = Mapping(memory.get(), bytes);
   member->doorbell = Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -185,7 +187,7 @@ void JobServer::handle_ring(Member& member) {
   const std::uint32_t rings = member.memory().rings.load(std::memory_order_acquire);
   const std::uint32_t fresh = rings - std::exchange(member.rings_heard, rings);
   drain_events(member);
-  if (world_ && fresh > 0) world_->take_requests(world_->first_gpu(member.stage), fresh);
+  if (world_ && fresh > 0) world_->take_tidings(member.stage, fresh);
 }
 
 void JobServer::drain_events(Member& member) {

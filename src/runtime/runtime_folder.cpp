@@ -41,7 +41,10 @@ std::string journal_folder(const std::string& runtime_folder) {
 std::string runtime_folder(const std::string& named) {
   const std::string folder =
       std::filesystem::absolute(named.empty() ? preferred_folder() : named);  // the job may run elsewhere
-  if (::mkdir(folder.c_str(), folder == kSystemFolder ? 0711 : 0700) != 0 && errno != EEXIST) {
+  const mode_t mode = folder == kSystemFolder ? 0711 : 0700;
+  const bool is_new = ::mkdir(folder.c_str(), mode) == 0;
+  if (!is_new && errno != EEXIST) throw DeviceError("use runtime folder", folder, std::strerror(errno));
+  if (is_new && ::chmod(folder.c_str(), mode) != 0) {  // the umask may have taken from it
     throw DeviceError("use runtime folder", folder, std::strerror(errno));
   }
   struct stat status {};

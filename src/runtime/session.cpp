@@ -193,7 +193,7 @@ void Session::record(JobEventType type, int kind) {
 
 void Session::ring() {
   // Simulated time must not run on before this was heard, so it is announced first.
-  if (participant_ && world_->is_virtual()) participant_->post_request();
+  if (participant_ && world_->is_virtual()) participant_->post_tidings();
   memory()->rings.fetch_add(1, std::memory_order_release);
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = ::write(doorbell_.get(), &one, sizeof one);

@@ -82,6 +82,8 @@ class SimWorld {
   void post_requests(const std::vector<GpuId>& gpus);
   /// The owner of the clocks has done what was asked about `gpu`, `requests` times.
   void take_requests(GpuId gpu, std::int64_t requests);
+  /// What the process of `stage` has told was heard, `tidings` times.
+  void take_tidings(int stage, std::int64_t tidings);
   /// Nobody who asked about `gpu` waits any more.
   void forget_requests(GpuId gpu);
   /// GPUs of a stage are numbered one after the other.
@@ -130,11 +132,13 @@ class SimWorld::Participant {
   void wait_end(Channel channel);
   /// False if the world was shut down.
   bool sleep_until(Seconds time);
-  /// SimWorld::post_request for the first GPU of this participant's stage.
-  void post_request();
-  /// Declares that from now on this participant only serves the stages' requests: it is the owner of the
-  /// clocks.
-  void serve_requests();
+  /// Whoever hears what the job does is about to be told something: time stands still until that was heard,
+  /// if somebody hears.
+  void post_tidings();
+  /// Declares that from now on this participant only serves requests about these GPUs: it owns their clocks.
+  void serve_requests(const std::vector<GpuId>& gpus);
+  /// Declares that from now on this participant only hears what the job's stages do.
+  void hear_tidings();
 
  private:
   friend class SimWorld;

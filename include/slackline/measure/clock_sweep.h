@@ -35,6 +35,9 @@ struct SweepOptions {
   /// rises earlier: on the A100 that drops clocks whose slowness fills a wait, and 0.14 points of saving on
   /// GPT-3 175B.)
   int rises = 5;
+  /// A clock has arrived when all GPUs of the stage read it to within this, or when this long has passed.
+  Megahertz clock_tolerance{7};
+  Seconds settling{2};
   /// Sets no clock, and measures at the one that the GPUs have.
   bool read_only = false;
 };
@@ -67,8 +70,8 @@ class ClockSweep {
   struct Waiting;
   struct Stage;
 
-  void begin_clock(Stage& stage, std::size_t clock_index);
-  void watch(Stage& stage);
+  void begin_clock(Stage& stage, std::size_t clock_index, Seconds now);
+  void watch(Stage& stage, Seconds now);
   void measure(Stage& stage, Window& window, const InstructionLog::Repetition& repetition);
   void watch_waiting(Stage& stage);
   void close(Stage& stage, Window& window, const Measurement& measured);

@@ -31,7 +31,7 @@ class EnergyMeter {
   [[nodiscard]] std::optional<Joules> energy_until(Seconds moment) const;
   /// Drops answered marks before `moment`, so that a long run does not pile them up.
   void forget_before(Seconds moment);
-  /// Waits until all marks are answered, or the timeline has ended.
+  /// Waits until all marks are answered or the timeline has ended; not for a counter that stands still.
   void finish();
 
  private:

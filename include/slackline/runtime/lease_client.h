@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -58,7 +59,7 @@ class LeaseClient {
   Mapping results_;
   std::vector<Megahertz> clocks_;
   std::uint32_t sequence_ = 0;
-  bool is_over_ = false;
+  std::atomic<bool> is_over_ = false;
   SimWorld* world_ = nullptr;
   std::vector<GpuId> simulated_;
   unsigned forks_ = 0;
