@@ -106,6 +106,8 @@ void add_agent(CLI::App& app, Action& action) {
                       "Write metrics here every second, for Prometheus' textfile collector");
   command->add_option("--runtime-dir", flags->runtime_dir,
                       "Where socket and journal are (default: /run/slackline)");
+  for (CLI::Option* option : command->get_options())
+    option->take_last();  // a drop-in of the service adds its own
   command->footer(
       "One process has a GPU at a time. When it closes, dies or breaks the protocol its GPUs go back to the\n"
       "baseline that the policy names, or are unlocked; when the agent itself is killed, the next start does "

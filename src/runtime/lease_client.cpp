@@ -62,7 +62,11 @@ std::unique_ptr<LeaseClient> LeaseClient::open(const std::string& socket,
     throw DeviceError("lease", std::to_string(gpus.size()) + " GPUs",
                       "a process leases 1 to " + std::to_string(kMostLeasedGpus));
   }
-  Descriptor connection = connect_to(socket);
+  Descriptor connection = connect_to(socket, patience);
+  if (!connection && errno == EACCES) {
+    throw DeviceError("lease", joined(gpus),
+                      "this user may not connect to " + socket + "; ask for its group");
+  }
   if (!connection) return nullptr;
   const LeaseHello hello = hello_for(gpus);
   if (!send_packet(connection.get(), std::as_bytes(std::span(&hello, 1)))) return nullptr;

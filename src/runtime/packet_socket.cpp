@@ -42,13 +42,18 @@ Descriptor listen_on(const std::string& path) {
   return fd;
 }
 
-Descriptor connect_to(const std::string& path) {
+Descriptor connect_to(const std::string& path, Seconds patience) {
   const sockaddr_un address = address_of(path);
   Descriptor fd = make_socket();
-  const timeval patience{5, 0};  // where more wait to be accepted than may
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-  if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return {};
-  return fd;
+  // Where more wait to be accepted than may.
+  const auto us = static_cast<suseconds_t>(patience.value() * 1e6);
+  const timeval limit{us / 1'000'000, us % 1'000'000};
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  if (fd && ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return fd;
+  const int reason = errno;
+  fd.reset();
+  errno = reason;
+  return {};
 }
 
 bool send_packet(int socket, std::span<const std::byte> data, std::span<const int> descriptors) {

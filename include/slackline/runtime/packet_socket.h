@@ -5,14 +5,16 @@
 #include <vector>
 
 #include "slackline/base/descriptor.h"
+#include "slackline/base/quantity.h"
 
 namespace slackline {
 
 /// Unix sockets that keep message boundaries and carry file descriptors.
 
 [[nodiscard]] Descriptor listen_on(const std::string& path);
-/// An empty descriptor if nobody listens, or nobody has accepted within some seconds.
-[[nodiscard]] Descriptor connect_to(const std::string& path);
+/// An empty descriptor, and errno, if nobody listens, this user may not connect (EACCES), or nobody has
+/// accepted within `patience`.
+[[nodiscard]] Descriptor connect_to(const std::string& path, Seconds patience = Seconds(5));
 
 /// False if the peer is gone.
 bool send_packet(int socket, std::span<const std::byte> data, std::span<const int> descriptors = {});
