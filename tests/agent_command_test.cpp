@@ -235,7 +235,7 @@ TEST_CASE("agent command: an agent in another PID namespace serves those whose n
   SimWorld world(place.folder.file("node/gpus"));
   const auto lease = place.lease(world, 0);
   REQUIRE(lease);
-  CHECK_THROWS_WITH(place.lease(world, 0), Catch::Contains("leased to a process of user 0"));
+  CHECK_THROWS_WITH(place.lease(world, 0), has_text("leased to a process of user 0"));
   ClientProcess other([&] {
     auto* theirs = place.lease(world, 1).release();
     theirs->post(1, false);

@@ -195,13 +195,8 @@ TEST_CASE(
   const Journal journal(node.journal_folder);
   const std::string gpu = node.device->identity(GpuId(1)).uuid;
   OtherProcess owner = owner_of(node, GpuId(1));
-  std::string refusal;
-  try {
-    static_cast<void>(journal.claim(gpu));
-  } catch (const DeviceError& error) {
-    refusal = error.what();
-  }
-  CHECK(contains(refusal, "process " + std::to_string(owner.pid()) + " has it"));
+  CHECK_THROWS_WITH(static_cast<void>(journal.claim(gpu)),
+                    has_text("process " + std::to_string(owner.pid()) + " has it"));
   CHECK_NOTHROW(static_cast<void>(journal.claim(node.device->identity(GpuId(0)).uuid)));
   CHECK(journal.restore_leftovers().gpus.empty());
   CHECK(node.locked() == 1);
