@@ -253,6 +253,8 @@ class SweptPipeline : public SweepControl {
   }
 
   SimWorld& world() { return *world_; }
+  /// From now on a stage waits for the other only while that repeats something and it does not.
+  void uncouple() { is_coupled_ = false; }
 
   struct Result {
     std::vector<StageProfile> profiles;
@@ -285,6 +287,14 @@ class SweptPipeline : public SweepControl {
  private:
   void run_stage(int stage, SimWorld::Participant& self) {
     while (!ending_) {
+      if (!is_coupled_) {
+        compute(stage, self, InstructionKind::kForward);
+        compute(stage, self, InstructionKind::kBackward);
+        while (!ending_ && repeat_.at(1 - stage) != 0 && repeat_.at(stage) == 0) {
+          if (!self.sleep_until(world_->now() + Seconds(0.01))) return;
+        }
+        continue;
+      }
       if (stage == 1 && !forward_->receive(self)) return;
       compute(stage, self, InstructionKind::kForward);
       if (stage == 0) forward_->send();
@@ -315,6 +325,7 @@ class SweptPipeline : public SweepControl {
   std::optional<Mailbox> backward_;
   std::array<std::atomic<std::uint32_t>, 2> repeat_{};
   std::atomic<bool> ending_ = false;
+  bool is_coupled_ = true;
   std::vector<std::thread> threads_;
 };
 
@@ -367,6 +378,17 @@ TEST_CASE("measure: a sweep of quiet GPUs finds the truth at every clock", "[mea
       CHECK(result.profiles[s].instructions.at(kind).size() == options.size());
     }
   }
+}
+
+TEST_CASE("measure: a stage that never waits by itself is made to, for its blocking power", "[measure]") {
+  // Equal stages that end every window together.
+  const SimStage truth = stage_of(1, 72, falling_options(0.05, 15), falling_options(0.11, 30));
+  SweptPipeline pipeline({truth, truth});
+  pipeline.uncouple();
+  const SweptPipeline::Result result = pipeline.sweep();
+  CHECK(result.complete);
+  REQUIRE(result.profiles.size() == 2);
+  for (const StageProfile& profile : result.profiles) check_profile(truth, profile, 1e-4);
 }
 
 TEST_CASE("measure: a sweep of noisy GPUs is within five times its precision", "[measure]") {

@@ -108,6 +108,10 @@ struct ClockSweep::Stage {
     }
     return time > Seconds(0) ? std::optional(energy / time) : std::nullopt;
   }
+  /// Of the GPU that has been seen waiting least.
+  [[nodiscard]] Seconds time_waited() const {
+    return std::ranges::min(waiting, {}, &Waiting::time).time;
+  }
 };
 
 ClockSweep::ClockSweep(Device& device, std::vector<std::vector<GpuId>> stage_gpus, const InstructionLog& log,
@@ -159,11 +163,14 @@ std::vector<StageProfile> ClockSweep::run(Timeline& timeline) {
     }
     if (going_on) ++clocks_done_;
   }
-  complete_ = going_on;
-  std::vector<StageProfile> profiles;
   for (const auto& stage : stages_) {
     control_.set_repeat(stage->number, 0);
     if (!options_.read_only) control_.set_clock(stage->number, Megahertz(0));
+  }
+  for (const auto& stage : stages_) going_on = going_on && make_wait(*stage, timeline);
+  complete_ = going_on;
+  std::vector<StageProfile> profiles;
+  for (const auto& stage : stages_) {
     stage->profile.blocking_power = stage->blocking_power();
     profiles.push_back(std::move(stage->profile));
   }
@@ -259,6 +266,28 @@ void ClockSweep::close(Stage& stage, Window& window, const Measurement& measured
   window.previous = measured;
   window.done = true;
   control_.set_repeat(stage.number, stage.open_kinds());
+}
+
+/// Until the stage has been seen waiting long enough, as it has in most sweeps. The others repeat whatever they
+/// come to, so that it waits for one of them. False if the timeline ended.
+bool ClockSweep::make_wait(Stage& stage, Timeline& timeline) {
+  if (stages_.size() == 1) return true;  // for whom?
+  const Seconds period = device_.energy_refresh_period();
+  const Seconds enough = period * static_cast<double>(options_.least_ticks);
+  const Seconds since = timeline.now();
+  const auto repeat_others = [&](std::uint32_t kinds) {
+    for (const auto& other : stages_) {
+      if (other.get() != &stage) control_.set_repeat(other->number, kinds);
+    }
+  };
+  bool going_on = true;
+  if (stage.time_waited() < enough) repeat_others(~0U);
+  while (going_on && stage.time_waited() < enough && timeline.now() < since + options_.waiting_patience) {
+    going_on = timeline.sleep_until(timeline.now() + period / 2);
+    watch_waiting(stage);
+  }
+  repeat_others(0);
+  return going_on;
 }
 
 void ClockSweep::watch_waiting(Stage& stage) {

@@ -39,10 +39,10 @@ using U64 = std::uint64_t;
 
 constexpr Status kInvalid = 1;
 constexpr Status kNotSupported = 2;
-constexpr Status kNoPermission = 10;
+[[maybe_unused]] constexpr Status kNoPermission = 10;  // early versions have no call that needs it
 constexpr Status kNotInitialised = 32;
 constexpr U32 kAuto = 0;
-constexpr U32 kManual = 3;
+[[maybe_unused]] constexpr U32 kManual = 3;
 
 U64 now_ns() {
   timespec now{};

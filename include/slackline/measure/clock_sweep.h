@@ -38,6 +38,8 @@ struct SweepOptions {
   /// A clock has arrived when all GPUs of the stage read it to within this, or when this long has passed.
   Megahertz clock_tolerance{7};
   Seconds settling{2};
+  /// For a stage that has to wait once more for its blocking power to be known.
+  Seconds waiting_patience{60};
   /// Sets no clock, and measures at the one that the GPUs have.
   bool read_only = false;
 };
@@ -47,7 +49,7 @@ struct SweepOptions {
 /// clock settles, a few runs warm up, and then a window opens at a tick of the energy counter and closes at a
 /// tick, tens of ticks and runs later: the counter's slow refresh cancels. Power is the slope of a line
 /// through the ticks, energy of one run is power times mean time. Stages that wait meanwhile show the
-/// blocking power in the same way.
+/// blocking power in the same way; one that has hardly waited by the end is made to.
 class ClockSweep {
  public:
   /// `stage_gpus`: GPUs of each stage. The timeline belongs to the thread that calls run().
@@ -74,6 +76,7 @@ class ClockSweep {
   void watch(Stage& stage, Seconds now);
   void measure(Stage& stage, Window& window, const InstructionLog::Repetition& repetition);
   void watch_waiting(Stage& stage);
+  [[nodiscard]] bool make_wait(Stage& stage, Timeline& timeline);
   void close(Stage& stage, Window& window, const Measurement& measured);
 
   Device& device_;
