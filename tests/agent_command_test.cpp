@@ -116,7 +116,7 @@ TEST_CASE("agent command: a policy that others could have written is refused, an
     reason = "policy.yaml:2";
   }
   SECTION("another user's") {
-    if (::geteuid() != 0) return;
+    SLACKLINE_NEEDS(::geteuid() == 0, "root");
     REQUIRE(::chown(place.policy.c_str(), kUser, kUser) == 0);
     reason = "belongs to user 54321";
   }
@@ -205,7 +205,7 @@ TEST_CASE("agent command: metrics are a file of samples that counts what was don
 }
 
 TEST_CASE("agent command: an agent that runs as root takes no simulated node of another user's", "[agent]") {
-  if (::geteuid() != 0) return;
+  SLACKLINE_NEEDS(::geteuid() == 0, "root");
   const Workplace place;
   {
     const RunningProgram agent(place.agent());
@@ -222,11 +222,11 @@ TEST_CASE("agent command: an agent that runs as root takes no simulated node of 
 
 TEST_CASE("agent command: an agent in another PID namespace serves those whose number it cannot see",
           "[agent]") {
-  if (::geteuid() != 0) return;
+  SLACKLINE_NEEDS(::geteuid() == 0, "root");
   std::vector<std::string> alone{"/usr/bin/env", "unshare",      "--pid",
                                  "--fork",       "--kill-child", "--mount-proc"};
   alone.push_back("true");
-  if (run_child(alone, "/").status != 0) return;
+  SLACKLINE_NEEDS(run_child(alone, "/").status == 0, "PID namespaces");
   alone.pop_back();
   const Workplace place;
   for (const std::string& word : place.agent()) alone.push_back(word);
@@ -248,10 +248,79 @@ TEST_CASE("agent command: an agent in another PID namespace serves those whose n
   CHECK_FALSE(lease->is_over());
 }
 
+TEST_CASE("agent command: an agent whose log nobody reads goes on serving, and ends when asked to",
+          "[agent]") {
+  const Workplace place;
+  std::vector<std::string> command{"/bin/sh", "-c", "mkfifo \"$0\" && exec 3<>\"$0\" && exec \"$@\" 2>\"$0\"",
+                                   place.folder.file("log")};
+  for (const std::string& word : place.agent()) command.push_back(word);
+  RunningProgram agent(command);
+  REQUIRE(wait_until([&] { return std::filesystem::exists(place.socket()); }, kPatience));
+  SimWorld world(place.folder.file("node/gpus"));
+  const auto chatter = [&] {  // each lease is two lines of some 100 bytes; a pipe holds 64 KiB
+    for (int i = 0; i < 500; ++i) REQUIRE(place.lease(world, 3));
+  };
+  chatter();
+  auto lease = place.lease(world, 0);
+  REQUIRE(lease);
+  lease->post(2, false);
+  CHECK(wait_until([&] { return world.locked_clock(GpuId(0)).has_value(); }, kPatience));
+  lease.reset();
+  CHECK(wait_until([&] { return !world.locked_clock(GpuId(0)); }, kPatience));
+  agent.signal(SIGTERM);
+  CHECK(agent.wait() == 0);
+}
+
+TEST_CASE("agent command: whatever is in the place of the metrics file is replaced, and waited for by nobody",
+          "[agent]") {
+  const Workplace place;
+  const std::string path = place.folder.file("slackline.prom");
+  SECTION("a pipe that nobody reads") {
+    REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+  }
+  SECTION("a link to a device") {
+    std::filesystem::create_symlink("/dev/full", path);
+  }
+  RunningProgram agent(place.agent({"--metrics", path}));
+  CHECK(wait_until(
+      [&] {
+        return std::filesystem::symlink_status(path).type() == std::filesystem::file_type::regular &&
+               holds(slurp(path), "slackline_leases_granted_total 0");
+      },
+      kPatience));
+  agent.signal(SIGTERM);
+  CHECK(agent.wait() == 0);
+}
+
+TEST_CASE("agent command: an agent that sees no other user's processes in /proc leases all the same",
+          "[agent]") {
+  SLACKLINE_NEEDS(::geteuid() == 0, "root");
+  const std::vector<std::string> hidden{"/usr/bin/env",
+                                        "unshare",
+                                        "--mount",
+                                        "--pid",
+                                        "--fork",
+                                        "--kill-child",
+                                        "sh",
+                                        "-c",
+                                        "mount -t proc -o hidepid=2,gid=54399 proc /proc && exec \"$@\"",
+                                        "sh"};
+  const auto with = [&](std::vector<std::string> command) {
+    command.insert(command.begin(), hidden.begin(), hidden.end());
+    return command;
+  };
+  SLACKLINE_NEEDS(run_child(with({"true"}), "/").status == 0, "a /proc of its own");
+  const Workplace place;
+  const RunningProgram agent(with(place.agent()));
+  REQUIRE(wait_until([&] { return holds(agent.err(), "serves 4 GPUs"); }, kPatience));
+  SimWorld world(place.folder.file("node/gpus"));
+  CHECK(place.lease(world, 0));
+}
+
 // sudo
 
 TEST_CASE("agent command: under sudo the caller's variables do not move the agent's files", "[agent]") {
-  if (!can_have_own_run()) return;
+  SLACKLINE_NEEDS(can_have_own_run(), "root, and a /run of its own");
   const Workplace place;
   const Sudo sudo;
   place.open_to_others();
@@ -286,6 +355,42 @@ stages:
         options: [{clock_mhz: 1980, time_s: 0.02, energy_j: 6}, {clock_mhz: 1200, time_s: 0.028, energy_j: 5}]
 )";
 
+TEST_CASE("agent command: under sudo no library is loaded that somebody else than root could replace",
+          "[agent]") {
+  SLACKLINE_NEEDS(::geteuid() == 0, "root");
+  const Workplace place;
+  place.open_to_others();
+  const FakeNvml node(1);
+  const std::string copy = place.folder.file("theirs/libnvidia-ml.so.1");
+  std::filesystem::copy_file(FAKE_NVML, copy);
+  const std::string link = place.folder.file("link.so");
+  std::filesystem::create_symlink(copy, link);
+  const Sudo sudo;
+  for (const std::string& path : {copy, link}) {
+    const ChildResult result = run_child({kBinary, "devices", "--device", "nvml,library=" + path}, "/");
+    CHECK(result.status == 3);
+    CHECK(holds(result.err, copy + " could have been put there by somebody other than root"));
+    CHECK(node.calls().empty());
+  }
+}
+
+TEST_CASE("agent command: a journal names the library that was loaded, not a link to it", "[agent]") {
+  const Workplace place;
+  const FakeNvml node(1);
+  const std::string link = place.folder.file("link.so");
+  std::filesystem::create_symlink(FAKE_NVML, link);
+  RunningProgram agent({kBinary, "agent", "--device", "nvml,library=" + link, "--policy", place.policy,
+                        "--runtime-dir", place.folder.file("run")});
+  REQUIRE(wait_until([&] { return holds(agent.err(), "serves 1 GPUs"); }, kPatience));
+  const auto lease = LeaseClient::open(place.socket(), {FakeNvml::uuid(0)}, Seconds(60));
+  REQUIRE(lease);
+  lease->post(2, false);
+  REQUIRE(wait_until([&] { return node.locked(0).has_value(); }, kPatience));
+  const auto entries = Journal(place.folder.file("run/journal")).entries();
+  REQUIRE(entries.size() == 1);
+  CHECK(entries[0].device == "nvml,library=" + std::filesystem::canonical(FAKE_NVML).string());
+}
+
 /// Runs `command` under a schedule on `device`, as root for the user who called sudo.
 ChildResult apply_under_sudo(const Workplace& place, const std::string& device,
                              const std::vector<std::string>& command) {
@@ -305,9 +410,70 @@ ChildResult apply_under_sudo(const Workplace& place, const std::string& device,
 
 const std::string kUserText = std::to_string(kUser);
 
+/// The demo trainer where everybody can run it: it may be where only root can read it.
+std::string train_for_all(const Workplace& place) {
+  const std::string train = place.folder.file("train");
+  std::filesystem::copy_file(kTrain, train);
+  ::chmod(train.c_str(), 0755);
+  return train;
+}
+
+TEST_CASE("agent command: under sudo a job is profiled on real GPUs, and the profile is its caller's",
+          "[agent]") {
+  SLACKLINE_NEEDS(can_have_own_run(), "root, and a /run of its own");
+  const Workplace place;
+  place.open_to_others();
+  const FakeNvml node(2);
+  const std::string train = train_for_all(place);
+  const Sudo sudo;
+  const auto profile = [&](const std::string& output) {
+    return std::vector<std::string>{
+        kBinary,   "profile",  "--device", "nvml,library=" FAKE_NVML, "-o", output,         "--",
+        train,     "--stages", "2",        "--microbatches",          "3",  "--compute-ms", "4",
+        "--steps", "0"};
+  };
+  const std::string precious = place.folder.file("precious");
+  spill(precious, "root's");
+  ::chmod(precious.c_str(), 0600);
+  const ChildResult refused = run_child(in_own_run(profile(precious)), "/");
+  CHECK(refused.status == 2);
+  CHECK(holds(refused.err, precious + ": cannot write"));
+  CHECK(slurp(precious) == "root's");
+  CHECK(node.changes().empty());
+
+  const std::string output = place.folder.file("theirs/measured.yaml");
+  RunningProgram running(in_own_run(profile(output)));
+  const auto has_set = [&] { return node.locked(0).has_value() && node.locked(1).has_value(); };
+  CHECK(wait_until(has_set, kPatience));
+  running.signal(SIGTERM);
+  CHECK(running.wait() == 128 + SIGTERM);
+  CHECK(running.err() == "");
+  for (int gpu = 0; gpu < 2; ++gpu) CHECK(node.locked(gpu) == std::nullopt);
+}
+
+TEST_CASE("agent command: under sudo what is measured runs as the caller, and so is what is written",
+          "[agent]") {
+  SLACKLINE_NEEDS(can_have_own_run(), "root, and a /run of its own");
+  const Workplace place;
+  place.open_to_others();
+  const FakeNvml node(1);
+  const std::string output = place.folder.file("theirs/use.json");
+  const Sudo sudo;
+  const ChildResult result =
+      run_child(in_own_run({kBinary, "measure", "--device", "nvml,library=" FAKE_NVML, "--json", "-o", output,
+                            "--", "sh", "-c", "id -u; id -G; sleep 0.1"}),
+                "/");
+  INFO(result.err);
+  CHECK(result.status == 0);
+  CHECK(result.out == kUserText + "\n" + kUserText + "\n");
+  struct stat status {};
+  REQUIRE(::stat(output.c_str(), &status) == 0);
+  CHECK(status.st_uid == kUser);
+}
+
 TEST_CASE("agent command: under sudo a job on simulated GPUs runs as the caller, and so does all else",
           "[agent]") {
-  if (!can_have_own_run()) return;
+  SLACKLINE_NEEDS(can_have_own_run(), "root, and a /run of its own");
   const Workplace place;
   place.open_to_others();
   const RuntimeVariable theirs(place.folder.file("theirs"));
@@ -323,7 +489,7 @@ TEST_CASE("agent command: under sudo a job on simulated GPUs runs as the caller,
 
 TEST_CASE("agent command: under sudo a job on real GPUs runs as the caller, who needs no more than that",
           "[agent]") {
-  if (!can_have_own_run()) return;
+  SLACKLINE_NEEDS(can_have_own_run(), "root, and a /run of its own");
   const Workplace place;
   place.open_to_others();
   const FakeNvml node(2);
@@ -339,12 +505,9 @@ TEST_CASE("agent command: under sudo a job on real GPUs runs as the caller, who 
       place, device, {"sh", "-c", "cd \"${SLACKLINE_SOCKET%/*}\" && touch here && echo written"});
   CHECK(where.out == "");
 
-  // The demo trainer may be where only root can read it.
-  const std::string train = place.folder.file("train");
-  std::filesystem::copy_file(kTrain, train);
-  ::chmod(train.c_str(), 0755);
   const ChildResult job = apply_under_sudo(
-      place, device, {train, "--stages", "2", "--microbatches", "3", "--compute-ms", "4", "--steps", "4"});
+      place, device,
+      {train_for_all(place), "--stages", "2", "--microbatches", "3", "--compute-ms", "4", "--steps", "4"});
   INFO(job.err);
   INFO(job.out);
   CHECK(job.status == 0);

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <future>
 #include <random>
+#include <set>
 
 #include "catch.h"
 #include "running_agent.h"
@@ -204,7 +205,7 @@ TEST_CASE("agent: whatever but single bytes comes after the grant ends the lease
     end = "closed";
   }
   CHECK(client.is_closed());
-  CHECK(client.results().ended == 1);
+  CHECK(text_of(client.results().ended) == end);
   CHECK(node.becomes_restored());
   CHECK(node.device.calls() == Calls{"0:1200", "0:-"});
   CHECK(node.agent->says("the lease of " + kOurs + " is over: " + end));
@@ -226,7 +227,7 @@ TEST_CASE("agent: whatever is in the request memory, a GPU gets no clock that is
     RawClient client(node.socket);
     const std::string words = client.lease({node.gpu(0)});
     REQUIRE(words == "");
-    while (client.results().ended == 0) {
+    while (client.results().ended == LeaseEnd::kNotYet) {
       client.write(random_word());
       client.wake();
     }
@@ -252,7 +253,7 @@ TEST_CASE("agent: a request counts when its number is new, whatever else changes
   client.ask(1, 9999);
   client.ask(2, 3);
   CHECK(node.becomes({"0:1400", "0:1200"}));
-  CHECK(client.results().ended == 0);
+  CHECK(client.results().ended == LeaseEnd::kNotYet);
   client.ask(1, 4);  // numbers wrap round, so an older one is new too
   CHECK(node.becomes({"0:1400", "0:1200", "0:1100"}));
 }
@@ -295,7 +296,7 @@ TEST_CASE("agent: clocks outside the policy's range are not on the list, for GPU
   REQUIRE(client.lease({node.gpu(0)}) == "");
   client.ask(1, 5);  // one beyond the end
   CHECK(client.is_closed());
-  CHECK(client.results().ended == 1);
+  CHECK(client.results().ended == LeaseEnd::kClockNotAllowed);
   CHECK(node.device.calls().empty());
   CHECK(node.agent->says("is over: clock not allowed"));
 }
@@ -449,6 +450,41 @@ TEST_CASE("agent: a client that closes gives its GPUs back; so does one that cra
   CHECK(node.device.calls().size() == 4);
 }
 
+TEST_CASE("agent: users who connect and leave without end keep nobody waiting", "[agent]") {
+  Node node;
+  const auto lease = node.lease({0});
+  std::atomic<bool> is_over = false;
+  std::vector<std::thread> crowd;
+  for (int i = 0; i < 16; ++i) {
+    crowd.emplace_back([&] {
+      while (!is_over) static_cast<void>(connect_to(node.socket, Seconds(0.1)));
+    });
+  }
+  for (std::uint32_t i = 1; i <= 20; ++i) {
+    lease->post(i % 2 + 1, false);
+    CHECK(wait_until([&] { return lease->result(0).sequence == i; }, kPatience));
+  }
+  const auto metrics = node.agent->stop();  // nor does it keep the agent from ending
+  is_over = true;
+  for (std::thread& one : crowd) one.join();
+  CHECK(metrics.requests.applied == 20);
+}
+
+TEST_CASE("agent: refusals without end are counted, and few of them logged", "[agent]") {
+  Node node;
+  constexpr int kRefusals = 300;
+  const auto begin = std::chrono::steady_clock::now();
+  for (int i = 0; i < kRefusals; ++i) {
+    RawClient client(node.socket);
+    REQUIRE(client.say("x"));
+    REQUIRE(client.answer());
+  }
+  const auto seconds = (std::chrono::steady_clock::now() - begin) / std::chrono::seconds(1);
+  CHECK(node.agent->says(" more"));
+  CHECK(node.agent->count("refused") <= 22 * (seconds + 3));
+  CHECK(node.agent->stop().leases_refused == kRefusals);
+}
+
 TEST_CASE("agent: a client that reads nothing and never stops talking keeps nobody waiting", "[agent]") {
   Node node;
   RawClient deaf(node.socket);
@@ -468,18 +504,47 @@ TEST_CASE("agent: a client that reads nothing and never stops talking keeps nobo
   CHECK(node.agent->says("is over: closed"));
 }
 
+/// Without what cannot be pretended here there is nothing to test.
+bool pretends(const Node& node) {
+  if (wait_until([&] { return node.agent->pretends(); }, milliseconds(2000))) return true;
+  WARN("not tried: an older kernel cannot be pretended here");
+  return false;
+}
+
+/// What the agent answers to a process that says it began `later` than it did; nothing at all for no number.
+LeaseAnswer answer_to(const Node& node, std::optional<std::uint64_t> later) {
+  LeaseHello hello = RawClient::hello({node.gpu(0)});
+  hello.start_time = later ? hello.start_time + *later : 0;
+  RawClient client(node.socket);
+  REQUIRE(client.say(hello));
+  const auto answer = client.answer();
+  REQUIRE(answer);
+  return *answer;
+}
+
 TEST_CASE("agent: a process whose number was another's when the lease was asked for is refused", "[agent]") {
+  Node node(options_for_us(), RunningAgent::Kernel::kWithoutPeerPidfd);
+  if (!pretends(node)) return;
+  for (const std::uint64_t later : {std::uint64_t{1}, ~std::uint64_t{0}}) {
+    const LeaseAnswer answer = answer_to(node, later);
+    CHECK(answer.status == LeaseStatus::kRefused);
+    CHECK(std::string(answer.text.data()) == "the process that connected has ended");
+  }
+  CHECK(answer_to(node, 0).heartbeat_ms == 0);
+  // One that cannot tell, for it sees another /proc, has to give signs of life.
+  const LeaseAnswer answer = answer_to(node, std::nullopt);
+  CHECK(answer.status == LeaseStatus::kGranted);
+  CHECK(answer.heartbeat_ms > 0);
+}
+
+TEST_CASE("agent: where the kernel says who connected, nobody's word for it is needed", "[agent]") {
   Node node;
-  for (const std::uint64_t other :
-       {std::uint64_t{0}, this_process().start_time + 1, this_process().start_time - 1}) {
-    LeaseHello hello = RawClient::hello({node.gpu(0)});
-    hello.start_time = other;
-    RawClient client(node.socket);
-    REQUIRE(client.say(hello));
-    const auto answer = client.answer();
-    REQUIRE(answer);
-    CHECK(std::string(answer->text.data()) == "the process that connected has ended");
-    CHECK(client.is_closed());
+  if (answer_to(node, 1).status == LeaseStatus::kRefused) return;  // a kernel before 6.5
+  for (const std::optional<std::uint64_t> later :
+       {std::optional<std::uint64_t>(1), std::optional<std::uint64_t>()}) {
+    const LeaseAnswer answer = answer_to(node, later);
+    CHECK(answer.status == LeaseStatus::kGranted);
+    CHECK(answer.heartbeat_ms == 0);
   }
 }
 
@@ -497,10 +562,7 @@ TEST_CASE("agent: where it cannot see a process die, the process has to give sig
   AgentOptions options = options_for_us();
   options.heartbeat_patience = milliseconds(1500);
   Node node(options, RunningAgent::Kernel::kWithoutPidfds);
-  if (!wait_until([&] { return node.agent->pretends(); }, milliseconds(2000))) {
-    WARN("a kernel without pidfds cannot be pretended here");
-    return;
-  }
+  if (!pretends(node)) return;
   RawClient silent(node.socket);
   REQUIRE(silent.say(RawClient::hello({node.gpu(0)})));
   const auto answer = silent.answer();
@@ -514,7 +576,7 @@ TEST_CASE("agent: where it cannot see a process die, the process has to give sig
   CHECK(node.agent->says("leases TEST-1"));
   CHECK(node.agent->says("is over: silent for too long"));
   CHECK(wait_until([&] { return !node.device.locked(GpuId(0)); }, kPatience));
-  CHECK(silent.results().ended == 1);
+  CHECK(silent.results().ended == LeaseEnd::kSilent);
   CHECK(node.device.locked(GpuId(1)) == Megahertz(1100));
   std::this_thread::sleep_for(2 * options.heartbeat_patience);
   CHECK(node.agent->count("silent for too long") == 1);  // the other one's is alive
@@ -534,7 +596,7 @@ TEST_CASE("agent: a process whose death it can see need not give signs of life",
   REQUIRE(answer);
   if (answer->heartbeat_ms > 0) return;  // a kernel without pidfds
   std::this_thread::sleep_for(milliseconds(1000));
-  CHECK(client.results().ended == 0);
+  CHECK(client.results().ended == LeaseEnd::kNotYet);
 }
 
 TEST_CASE(
@@ -686,12 +748,13 @@ TEST_CASE("agent: a result tells what was asked for, what came of it, why, and h
   const auto lease = node.lease({0});
   CHECK(lease->result(0).sequence == 0);
   CHECK(lease->result(0).observed_mhz == 0);
+  CHECK(lease->result(0).observed_sequence == 0);
   node.device.hold();
   lease->post(3, false);
   REQUIRE(wait_until([&] { return node.device.in_flight() == 1; }, kPatience));
   std::this_thread::sleep_for(milliseconds(30));
   node.device.let_go();
-  REQUIRE(wait_until([&] { return lease->result(0).observed_mhz != 0; }, kPatience));
+  REQUIRE(wait_until([&] { return lease->result(0).observed_sequence == 1; }, kPatience));
   CHECK(lease->result(0).sequence == 1);
   CHECK(lease->result(0).requested_mhz == 1200);
   CHECK(lease->result(0).observed_mhz == 1200);
@@ -700,7 +763,8 @@ TEST_CASE("agent: a result tells what was asked for, what came of it, why, and h
   CHECK(lease->result(0).latency_ns >= 30'000'000);
   CHECK(lease->result(0).failures == 0);
   lease->post(0, false);
-  REQUIRE(wait_until([&] { return lease->result(0).observed_mhz == 1400; }, kPatience));
+  REQUIRE(wait_until([&] { return lease->result(0).observed_sequence == 2; }, kPatience));
+  CHECK(lease->result(0).observed_mhz == 1400);
   CHECK(lease->result(0).requested_mhz == 0);
   CHECK(lease->result(0).event_reasons == 0);
   CHECK(wait_until([&] { return node.agent->stop().gpus.at(0).observed == Megahertz(1400); }, kPatience));
@@ -784,6 +848,45 @@ TEST_CASE("agent: a driver that refuses a clock ends the lease, and the GPU goes
   CHECK(metrics.leases_ended["driver refused"] == 1);
 }
 
+TEST_CASE("agent: clocks are read back though the next request always comes first", "[agent]") {
+  Node node;
+  const auto lease = node.lease({0});
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  std::set<std::uint32_t> observed;
+  for (std::uint32_t number = 0; observed.size() < 4 && std::chrono::steady_clock::now() < end; ++number) {
+    lease->post(number % 8 + 1, true);
+    std::this_thread::sleep_for(milliseconds(2));
+    observed.insert(lease->result(0).observed_sequence);
+  }
+  CHECK(observed.size() == 4);
+  CHECK(lease->result(0).observed_mhz >= 700);
+}
+
+TEST_CASE("agent: a client knows why its lease is over", "[agent]") {
+  Node node;
+  auto lease = node.lease({0});
+  node.device.refuse(Megahertz(1200));
+  lease->post(3, false);
+  REQUIRE(wait_until([&] { return lease->is_over(); }, kPatience));
+  CHECK(lease->why_over() == "the agent has ended the lease: driver refused");
+  lease.reset();
+  lease = node.lease({1});
+  node.agent.reset();
+  REQUIRE(lease->is_over());
+  CHECK(lease->why_over() == "the agent has ended the lease: agent ended");
+}
+
+TEST_CASE("agent: how long a driver has been silent is known while it is", "[agent]") {
+  Node node;
+  const auto lease = node.lease({0});
+  node.device.hold();
+  lease->post(3, false);
+  REQUIRE(wait_until([&] { return node.device.in_flight() == 1; }, kPatience));
+  CHECK(wait_until([&] { return node.agent->longest_driver_call() > milliseconds(50); }, kPatience));
+  node.device.let_go();
+  CHECK(wait_until([&] { return node.agent->longest_driver_call() < milliseconds(50); }, kPatience));
+}
+
 TEST_CASE("agent: one client's fault in the driver never ends the lease of the next", "[agent]") {
   Node node;
   node.device.refuse(Megahertz(1200));
@@ -797,7 +900,7 @@ TEST_CASE("agent: one client's fault in the driver never ends the lease of the n
     second.ask(1, 1);
     REQUIRE(wait_until([&] { return second.results().gpus[0].sequence == 1; }, kPatience));
     std::this_thread::sleep_for(milliseconds(1));
-    CHECK(second.results().ended == 0);
+    CHECK(second.results().ended == LeaseEnd::kNotYet);
   }
 }
 
@@ -825,13 +928,27 @@ TEST_CASE("agent: a GPU whose driver refuses to restore it is tried again until 
   CHECK(metrics.restore_failures >= 3);
 }
 
-TEST_CASE("agent: a GPU goes back to the policy's baseline, and to the state that it had", "[agent]") {
+/// All GPUs and clocks for us, and a baseline for the first GPU.
+AgentOptions options_with_baseline(int mhz) {
   GpuSelection first;
   first.names = {"TEST-0"};
-  const std::vector<Policy::Baseline> baselines{{first, Megahertz(900)}};
   Policy::Rule rule = rule_for(::geteuid(), {});
   rule.gpus.is_all = true;
-  Node node(options_with(Policy({}, baselines, {rule})));
+  return options_with(Policy({}, {{first, Megahertz(mhz)}}, {rule}));
+}
+
+TEST_CASE("agent: the baseline is set for whoever asks for it, though nothing else was asked for before",
+          "[agent]") {
+  Node node(options_with_baseline(900));
+  const auto lease = node.lease({0, 1});
+  lease->post(0, true);
+  CHECK(node.becomes({"0:-", "0:900"}));  // the other one is unlocked as it is
+  CHECK(wait_until([&] { return lease->result(1).sequence == 1; }, kPatience));
+  CHECK(node.device.calls().size() == 2);
+}
+
+TEST_CASE("agent: a GPU goes back to the policy's baseline, and to the state that it had", "[agent]") {
+  Node node(options_with_baseline(900));
   node.device.set_state("level-7");
   auto lease = node.lease({0});
   auto other = node.lease({1});
@@ -890,12 +1007,12 @@ struct SimulatedGpus {
     return options;
   }
   /// What an agent leaves that is killed while it has both GPUs.
-  void change_and_die() const {
+  void change_and_die(Megahertz baseline = Megahertz(0)) const {
     ClientProcess owner([&] {
       const Journal theirs(journal_folder);
       for (const GpuId gpu : all_gpus(*device)) {
         auto* claim = new Journal::Claim(theirs.claim(device->identity(gpu).uuid));
-        claim->record(*device, "", Megahertz(0));
+        claim->record(*device, "", baseline);
         world->lock_clock(gpu, Megahertz(1000));
       }
       return std::string();
@@ -934,6 +1051,32 @@ TEST_CASE("agent: what an agent that died has left is restored before anybody is
   lease->post(2, false);
   CHECK(wait_until([&] { return gpus.world->locked_clock(GpuId(0)) == Megahertz(1000); }, kPatience));
   CHECK(agent.stop().leftovers_restored == 2);
+}
+
+TEST_CASE("agent: what is left is restored to the baseline of today's policy, not of the one that died",
+          "[agent]") {
+  SimulatedGpus gpus;
+  gpus.change_and_die(Megahertz(1000));
+  const Journal journal(gpus.journal_folder);
+  AgentOptions options = gpus.options();
+  const GpuIdentity first = gpus.device->identity(GpuId(0));
+  SECTION("which has none") {
+    const RunningAgent agent(*gpus.device, journal, options);
+    CHECK_FALSE(gpus.world->locked_clock(GpuId(0)));
+  }
+  SECTION("which has another") {
+    GpuSelection all;
+    all.is_all = true;
+    options.policy = Policy({}, {{all, Megahertz(1400)}}, {});
+    const RunningAgent agent(*gpus.device, journal, options);
+    CHECK(gpus.world->locked_clock(GpuId(0)) == Megahertz(1400));
+  }
+  SECTION("but an agent for one job has no word in that") {
+    options.is_private = true;
+    const RunningAgent agent(*gpus.device, journal, options);
+    CHECK(gpus.world->locked_clock(GpuId(0)) == Megahertz(1000));
+  }
+  CHECK(journal.entries().empty());
 }
 
 TEST_CASE("agent: one agent a socket and one a GPU; whoever comes second is told who was first", "[agent]") {

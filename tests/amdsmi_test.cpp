@@ -94,9 +94,20 @@ TEST_CASE("amdsmi: of 27 only calls are made whose arguments are known not to ha
   CHECK(contains(refusal([&] { static_cast<void>(device.temperature(kFirst)); }), "not known for this"));
   CHECK(device.observed_clock(kFirst) == Megahertz(1234));
   device.lock_clock(kFirst, Megahertz(1700));
-  CHECK(device.state(kFirst) == "level-3");
+  CHECK(device.state(kFirst) == "level-3-132-1700");
   device.restore(kFirst, "level-0");
   CHECK(fake.gpu(0).max_mhz == 2100);
+  // A range that somebody else has set is seen in the list of clocks alone, and comes back.
+  fake.gpu(0).level = 3;
+  fake.gpu(0).min_mhz = 500;
+  fake.gpu(0).max_mhz = 1700;
+  const std::string theirs = device.state(kFirst);
+  CHECK(theirs == "level-3-500-1700");
+  device.lock_clock(kFirst, Megahertz(1200));
+  device.restore(kFirst, theirs);
+  CHECK(fake.gpu(0).min_mhz == 500);
+  CHECK(fake.gpu(0).max_mhz == 1700);
+  device.restore(kFirst, "level-0");
   for (const char* unknown :
        {"get_power_info", "get_power_cap_info", "get_temp", "get_clock_info", "get_gpu_od"}) {
     CAPTURE(unknown);

@@ -9,6 +9,14 @@
 
 #include <string>
 
+/// Leaves a test, and says so, where what it needs is not there.
+#define SLACKLINE_NEEDS(condition, what) \
+  if (!(condition)) {                    \
+    WARN("not tried: it needs " what);   \
+    return;                              \
+  }                                      \
+  static_assert(true)
+
 namespace slackline {
 
 /// For CHECK_THROWS_WITH: the message has `part` in it.

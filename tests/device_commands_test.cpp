@@ -1,9 +1,14 @@
+#include <signal.h>
+
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "catch.h"
 #include "child.h"
+#include "fake_nvml.h"
 #include "runtime_variable.h"
+#include "slackline/runtime/packet_socket.h"
 
 namespace slackline {
 namespace {
@@ -124,6 +129,76 @@ TEST_CASE("measure: the report follows what the command wrote, or goes to a file
   CHECK(Json::parse(slurp(scratch.file("m.json")))["gpus"].size() == 4);
 }
 
+TEST_CASE("measure: where the report cannot go is known before the command runs", "[cli]") {
+  Node node;
+  const ScratchFolder scratch;
+  for (const std::string& output : {scratch.file("no/such/folder"), scratch.file("")}) {
+    const ChildResult result = node.run(
+        {"measure", "--device", kToy + ",pace=100", "-o", output, "--", "touch", scratch.file("ran")});
+    CHECK(result.status == 2);
+    CHECK(holds(result.err, "cannot write"));
+    CHECK_FALSE(std::filesystem::exists(scratch.file("ran")));
+  }
+}
+
+TEST_CASE("measure: the command's status counts more than what becomes of the report", "[cli]") {
+  Node node;
+  const ScratchFolder scratch;
+  // Its folder goes while the command runs.
+  std::filesystem::create_directory(scratch.file("folder"));
+  const ChildResult lost =
+      node.run({"measure", "--device", kToy + ",pace=100", "-o", scratch.file("folder/report"), "--", "sh",
+                "-c", "rmdir \"$0\"; exit 5", scratch.file("folder")});
+  CHECK(lost.status == 5);
+  CHECK(holds(lost.err, "cannot write"));
+  const std::string unread = kBinary + " measure --device " + kToy + ",pace=100 -- sh -c 'exit 5' | true; ";
+  CHECK(run_child({"/bin/bash", "-c", unread + "exit ${PIPESTATUS[0]}"}, kData).status == 5);
+  // The command itself hears of a closed pipe, as it would without us.
+  const std::string deaf = kBinary + " measure --device " + kToy + ",pace=100 -- yes | head -1; ";
+  CHECK(run_child({"/bin/bash", "-c", deaf + "exit ${PIPESTATUS[0]}"}, kData).status == 128 + SIGPIPE);
+}
+
+TEST_CASE("measure: a command's words need not be UTF-8", "[cli]") {
+  Node node;
+  const ChildResult result =
+      node.run({"measure", "--device", kToy + ",pace=100", "--json", "--", "sh", "-c", "exit 3", "\xff\xfe"});
+  CHECK(result.status == 3);
+  CHECK(Json::parse(result.out)["exit_status"] == 3);
+}
+
+TEST_CASE("devices: GPUs that the driver counts and does not give are named, and why", "[cli]") {
+  Node node;
+  const FakeNvml gpus(3);
+  gpus.script("GetHandleByIndex 1 error=15\n");
+  const std::string device = "nvml,library=" FAKE_NVML;
+  const ChildResult text = node.run({"devices", "--device", device});
+  CHECK(text.status == 0);
+  CHECK(holds(text.out, "2 GPUs"));
+  CHECK(holds(text.out, "left out: the driver's GPU 1: the GPU has fallen off the bus"));
+  const Json report = Json::parse(node.run({"devices", "--device", device, "--json"}).out);
+  CHECK(report["left_out"].size() == 1);
+  CHECK(holds(node.run({"measure", "--device", device, "--", "true"}).err, "left out: the driver's GPU 1"));
+}
+
+TEST_CASE("devices: the agent that sets clocks for others is named", "[cli]") {
+  Node node;
+  const ScratchFolder scratch;
+  const FakeNvml gpus(1);
+  const std::string device = "nvml,library=" FAKE_NVML;
+  const std::string socket = scratch.file("agent.sock");
+  const auto report = [&] {
+    return Json::parse(
+        node.run({"devices", "--device", device, "--read-only", "--agent", socket, "--json"}).out);
+  };
+  CHECK(report()["agent"].is_null());
+  const Descriptor listener = listen_on(socket);
+  const Json found = report();
+  CHECK(found["agent"] == socket);
+  const Json& ability = found["gpus"][0]["abilities"]["set_clocks"];
+  CHECK(ability["allowed"] == false);
+  CHECK(holds(ability["remedy"], "the agent at " + socket));
+}
+
 TEST_CASE("measure: ends with the command's own status, as a shell gives it", "[cli]") {
   Node node;
   const auto status = [&](std::vector<std::string> command) {
@@ -172,6 +247,27 @@ TEST_CASE("calibrate: clock switches are timed, written into the profile, and th
   CHECK(holds(result.out, "MHz"));
   CHECK(holds(slurp(scratch.file("p.yaml")), "switch_ms:"));
   CHECK(node.run({"restore"}).err == "");
+}
+
+TEST_CASE("calibrate: a profile gets switches between its own clocks, and simulated GPUs then take as long",
+          "[cli]") {
+  Node node;
+  const ScratchFolder scratch;
+  const std::string profile = scratch.file("p.yaml");
+  spill(profile, slurp(kData + "/toy-profile.yaml"));
+  const FakeNvml gpus(1);
+  const ChildResult result =
+      node.run({"calibrate", "--device", "nvml,library=" FAKE_NVML, "--profile", profile, "--json"});
+  INFO(result.err);
+  REQUIRE(result.status == 2);  // 1000, 1200, 1400: the fake has clocks of 15 MHz steps, of these 1200 alone
+  CHECK(holds(result.err, "of another kind"));
+
+  REQUIRE(node.run({"calibrate", "--device", kToy + ",switch_ms=40", "--profile", profile}).status == 0);
+  const ChildResult again =
+      node.run({"calibrate", "--device", "sim:" + profile, "--clocks", "1400,1000", "--json"});
+  INFO(again.err);
+  REQUIRE(again.status == 0);
+  for (const Json& one : Json::parse(again.out)) CHECK(one["stable_s"] > 0.038);
 }
 
 TEST_CASE("device commands: a wrong flag ends with status 2 and names it", "[cli]") {

@@ -7,9 +7,12 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <future>
 #include <mutex>
+#include <span>
 #include <thread>
 
 #include "catch.h"
@@ -19,6 +22,7 @@
 #include "slackline/base/error.h"
 #include "slackline/runtime/agent.h"
 #include "slackline/runtime/job_server.h"
+#include "slackline/runtime/packet_socket.h"
 #include "slackline_sim.h"
 #include "test_device.h"
 
@@ -75,11 +79,13 @@ class RecordingDevice : public TestDevice {
 struct Observed : public JobObserver {
   void on_event(int stage, const JobEvent& event) override { events.emplace_back(stage, event.type); }
   void on_refusal(const std::string& reason) override { refusals.push_back(reason); }
+  void on_stranger(const std::string& reason) override { strangers.push_back(reason); }
   [[nodiscard]] long count(int stage, JobEventType type) const {
     return std::count(events.begin(), events.end(), std::pair(stage, type));
   }
   std::vector<std::pair<int, JobEventType>> events;
   std::vector<std::string> refusals;
+  std::vector<std::string> strangers;
 };
 
 /// A job of two stages, of GPUs 0 and 1, and of 2 and 3: an agent in a thread of its own, and the job's
@@ -288,6 +294,41 @@ TEST_CASE("job: a job with another number of stages is refused and says why", "[
   CHECK(slackline_instruction_end(session) == SLACKLINE_OK);
   CHECK(slackline_step_end(session) == SLACKLINE_OK);
   CHECK(served.is_quiet());
+  slackline_close(session);
+}
+
+TEST_CASE("job: a hello that is none, or of another version, is refused in words", "[job]") {
+  Served served;
+  const JobHello good{kJobMagic, 0, 2};
+  const JobHello foreign{kJobMagic + 1, 0, 2};
+  const auto bytes = [](const JobHello& hello) {
+    return std::string(reinterpret_cast<const char*>(&hello), sizeof hello);
+  };
+  const std::vector<std::pair<std::string, std::string>> hellos{
+      {"x", "broke the protocol"},
+      {bytes(good).substr(0, 11), "broke the protocol"},
+      {bytes(good) + "x", "broke the protocol"},
+      {std::string(60'000, 'x'), "broke the protocol"},
+      {bytes(foreign), "another version"},
+  };
+  for (const auto& [hello, reason] : hellos) {
+    CAPTURE(hello.size());
+    const Descriptor client = connect_to(std::getenv(kSocketVariable));
+    REQUIRE(send_packet(client.get(), std::as_bytes(std::span(hello))));
+    REQUIRE(served.until([&] { return wait_readable(client.get(), Seconds(0)); }));
+    const auto answer = receive_packet(client.get(), sizeof(JobWelcome));
+    REQUIRE((answer && answer->data.size() == sizeof(JobWelcome)));
+    JobWelcome welcome{};
+    std::memcpy(&welcome, answer->data.data(), sizeof welcome);
+    CHECK(welcome.status != 0);
+    CHECK(contains(welcome.text.data(), reason));
+    CHECK(answer->descriptors.empty());
+  }
+  CHECK(served.observed.strangers.size() == 4);
+  CHECK(contains(served.observed.strangers.at(0), "broke the protocol"));
+  CHECK(served.observed.refusals.size() == 1);  // a job of another version is none that could go on
+  slackline_session* session = nullptr;
+  CHECK(served.open(0, 2, &session) == SLACKLINE_OK);
   slackline_close(session);
 }
 

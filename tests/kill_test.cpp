@@ -274,7 +274,7 @@ TEST_CASE("kill: restore frees the GPUs by hand, and no subcommand without a dev
 
   const ChildResult restored = restore();
   CHECK(restored.status == 0);
-  if (entries > 0) CHECK(restored.err.find("unlocked SIM-") != std::string::npos);
+  if (entries > 0) CHECK(restored.err.find("restored SIM-") != std::string::npos);
   CHECK(run->locked() == 0);
   CHECK(place.journal_entries() == 0);
   CHECK(place.nodes().empty());

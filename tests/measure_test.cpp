@@ -81,11 +81,20 @@ class FakeGpus : public TestDevice {
   [[nodiscard]] EnergyReading energy(GpuId gpu) override {
     const Gpu& state = gpus_[gpu.index()];
     const std::lock_guard lock(mutex_);
+    if (now_ >= fails_.first && now_ < fails_.second) {
+      throw DeviceError("read energy", identity(gpu).uuid, "the GPU fell off the bus");
+    }
     const double ticks = std::floor((now_ - state.phase) / period_);
     if (ticks < 0) return {Joules(1e6), Seconds(0)};
     const Seconds at = state.phase + period_ * ticks;
-    return {Joules(1e6) + state.power * at, at};
+    const bool is_reset = at >= reset_;
+    return {is_reset ? state.power * (at - reset_) : Joules(1e6) + state.power * at, at};
   }
+  // Before anything runs.
+  void start_at(Seconds time) { now_ = allowed_ = time; }
+  void fail_between(Seconds begin, Seconds end) { fails_ = {begin, end}; }
+  /// Counters begin at 0 again.
+  void reset_at(Seconds time) { reset_ = time; }
   [[nodiscard]] Seconds energy_refresh_period() override { return period_; }
 
   /// Time goes on to `time`; returns when everybody has seen all of it.
@@ -124,6 +133,8 @@ class FakeGpus : public TestDevice {
  private:
   std::vector<Gpu> gpus_;
   Seconds period_;
+  std::pair<Seconds, Seconds> fails_{Seconds(1e9), Seconds(1e9)};
+  Seconds reset_{1e9};
   std::mutex mutex_;
   std::condition_variable changed_;
   Seconds now_;
@@ -164,12 +175,10 @@ TEST_CASE("measure: energy over an interval is power times time at constant powe
     device.let_run_until(moment + period * 3.0);
     for (std::size_t a = 0; a < moments.size(); ++a) {
       for (std::size_t b = a; b < moments.size(); ++b) {
-        const auto from = meter.energy_until(moments[a]);
-        const auto to = meter.energy_until(moments[b]);
-        REQUIRE(from);
-        REQUIRE(to);
+        const auto energy = meter.energy_between(moments[a], moments[b]);
+        REQUIRE(energy);
         const Joules expected = power * (moments[b] - moments[a]);
-        CHECK(std::abs((*to - *from - expected).value()) < 1e-6);
+        CHECK(std::abs((*energy - expected).value()) < 1e-6);
       }
     }
     device.end();
@@ -179,15 +188,69 @@ TEST_CASE("measure: energy over an interval is power times time at constant powe
 TEST_CASE("measure: a moment is answered only when every counter has ticked after it", "[measure]") {
   FakeGpus device({{Watts(100), Seconds(0.01)}, {Watts(100), Seconds(0.09)}}, Seconds(0.1));
   EnergyMeter meter(device, all_of(device), std::make_unique<FakeGpus::Time>(device));
+  meter.mark(Seconds(0.3));
   meter.mark(Seconds(0.5));
   device.let_run_until(Seconds(0.5));
-  CHECK_FALSE(meter.energy_until(Seconds(0.5)));
+  CHECK(meter.is_open(Seconds(0.5)));
+  CHECK_FALSE(meter.energy_between(Seconds(0.3), Seconds(0.5)));
   device.let_run_until(Seconds(0.56));  // one has ticked
-  CHECK_FALSE(meter.energy_until(Seconds(0.5)));
+  CHECK(meter.is_open(Seconds(0.5)));
+  CHECK_FALSE(meter.energy_between(Seconds(0.3), Seconds(0.5)));
   device.let_run_until(Seconds(0.7));
-  CHECK(meter.energy_until(Seconds(0.5)));
-  CHECK_FALSE(meter.energy_until(Seconds(0.6)));  // never marked
+  CHECK_FALSE(meter.is_open(Seconds(0.5)));
+  CHECK(meter.energy_between(Seconds(0.3), Seconds(0.5)));
+  CHECK_FALSE(meter.energy_between(Seconds(0.3), Seconds(0.6)));  // never marked
   device.end();
+}
+
+TEST_CASE("measure: what was before the first reading is not known, rather than nothing", "[measure]") {
+  FakeGpus device({{Watts(100), Seconds(0.03)}}, Seconds(0.1));
+  device.start_at(Seconds(10));
+  EnergyMeter meter(device, all_of(device), std::make_unique<FakeGpus::Time>(device));
+  for (const double moment : {9.0, 9.5, 10.5, 11.0}) meter.mark(Seconds(moment));
+  device.let_run_until(Seconds(12));
+  CHECK_FALSE(meter.is_open(Seconds(9.5)));
+  CHECK_FALSE(meter.energy_between(Seconds(9), Seconds(9.5)));
+  CHECK_FALSE(meter.energy_between(Seconds(9.5), Seconds(10.5)));
+  REQUIRE(meter.energy_between(Seconds(10.5), Seconds(11)));
+  CHECK(std::abs(meter.energy_between(Seconds(10.5), Seconds(11))->value() - 50) < 1e-6);
+  device.end();
+}
+
+TEST_CASE("measure: a reading that fails is left out, and a counter that was reset voids what spans that",
+          "[measure]") {
+  FakeGpus device({{Watts(100), Seconds(0.03)}, {Watts(50), Seconds(0.07)}}, Seconds(0.1));
+  device.fail_between(Seconds(1), Seconds(2));
+  device.reset_at(Seconds(5));
+  EnergyMeter meter(device, all_of(device), std::make_unique<FakeGpus::Time>(device));
+  for (const double moment : {0.5, 1.5, 2.5, 4.0, 6.0, 7.0}) meter.mark(Seconds(moment));
+  device.let_run_until(Seconds(8));
+  const auto energy = [&](double begin, double end) {
+    const auto known = meter.energy_between(Seconds(begin), Seconds(end));
+    return known ? known->value() : -1;
+  };
+  CHECK(std::abs(energy(0.5, 1.5) - 150) < 1e-6);
+  CHECK(std::abs(energy(0.5, 4) - 525) < 1e-6);
+  CHECK(energy(4, 6) == -1);
+  CHECK(std::abs(energy(6, 7) - 150) < 1e-6);
+  CHECK(meter.fault() == "");
+  device.end();
+}
+
+TEST_CASE("measure: a GPU that cannot be read any more ends what is known, and says why", "[measure]") {
+  FakeGpus device({{Watts(100), Seconds(0.03)}}, Seconds(0.1));
+  device.fail_between(Seconds(2), Seconds(1e9));
+  EnergyMeter meter(device, all_of(device), std::make_unique<FakeGpus::Time>(device));
+  for (const double moment : {0.5, 1.5, 3.0}) meter.mark(Seconds(moment));
+  device.let_run_until(Seconds(6));
+  CHECK(meter.fault() == "");
+  std::thread time([&] { device.let_run_until(Seconds(9)); });
+  meter.finish();
+  CHECK(meter.energy_between(Seconds(0.5), Seconds(1.5)));
+  CHECK_FALSE(meter.energy_between(Seconds(1.5), Seconds(3)));
+  CHECK(meter.fault().find("fell off") != std::string::npos);
+  device.end();
+  time.join();
 }
 
 TEST_CASE("measure: answers before a moment are forgotten, later ones are kept", "[measure]") {
@@ -196,9 +259,8 @@ TEST_CASE("measure: answers before a moment are forgotten, later ones are kept",
   for (const double moment : {0.5, 0.6, 0.7}) meter.mark(Seconds(moment));
   device.let_run_until(Seconds(1));
   meter.forget_before(Seconds(0.6));
-  CHECK_FALSE(meter.energy_until(Seconds(0.5)));
-  CHECK(meter.energy_until(Seconds(0.6)));
-  CHECK(meter.energy_until(Seconds(0.7)));
+  CHECK_FALSE(meter.energy_between(Seconds(0.5), Seconds(0.6)));
+  CHECK(meter.energy_between(Seconds(0.6), Seconds(0.7)));
   device.end();
 }
 
@@ -208,12 +270,12 @@ TEST_CASE("measure: finishing waits for the answers, but not beyond the end of t
   meter.mark(Seconds(0.5));
   std::thread time([&] { device.let_run_until(Seconds(1)); });
   meter.finish();
-  CHECK(meter.energy_until(Seconds(0.5)));
+  CHECK_FALSE(meter.is_open(Seconds(0.5)));
   time.join();
   meter.mark(Seconds(5));
   std::thread end([&] { device.end(); });
   meter.finish();
-  CHECK_FALSE(meter.energy_until(Seconds(5)));
+  CHECK(meter.is_open(Seconds(5)));
   end.join();
 }
 

@@ -147,14 +147,15 @@ class RecordingDevice : public TestDevice {
   bool is_held_ = false;
 };
 
-/// From now on this thread's kernel is an old one that has no pidfds. False where that cannot be pretended.
-inline bool hide_pidfds() {
+/// From now on this thread's kernel is an old one that does not tell who connected, or has no pidfds at all.
+/// False where that cannot be pretended.
+inline bool hide_pidfds(bool all) {
   constexpr std::uint32_t kSoPeerPidfd = 77;
   constexpr auto kOption =
       static_cast<std::uint32_t>(offsetof(seccomp_data, args) + 2 * sizeof(std::uint64_t));
   std::array filter{
       sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pidfd_open, 3, 0),
+      sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, all ? SYS_pidfd_open : 0xffffffff, 3, 0),
       sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getsockopt, 0, 3),
       sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, kOption),
       sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kSoPeerPidfd, 0, 1),
@@ -169,7 +170,7 @@ inline bool hide_pidfds() {
 /// An agent in a thread of this process.
 class RunningAgent {
  public:
-  enum class Kernel { kThis, kWithoutPidfds };
+  enum class Kernel { kThis, kWithoutPeerPidfd, kWithoutPidfds };
 
   RunningAgent(Device& device, const Journal& journal, AgentOptions options, Kernel kernel = Kernel::kThis)
       : agent_(std::in_place, device, journal, std::move(options),
@@ -179,7 +180,7 @@ class RunningAgent {
                }),
         stop_(::eventfd(0, EFD_CLOEXEC)),
         thread_([this, kernel] {
-          if (kernel == Kernel::kWithoutPidfds) pretends_ = hide_pidfds();
+          if (kernel != Kernel::kThis) pretends_ = hide_pidfds(kernel == Kernel::kWithoutPidfds);
           agent_->run(stop_.get());
         }) {}
   RunningAgent(const RunningAgent&) = delete;
@@ -195,6 +196,7 @@ class RunningAgent {
     }
     return agent_->metrics();
   }
+  [[nodiscard]] std::chrono::nanoseconds longest_driver_call() const { return agent_->longest_driver_call(); }
   /// Whether it is blind for processes that die, if it was to be.
   [[nodiscard]] bool pretends() const { return pretends_; }
 

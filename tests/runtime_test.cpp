@@ -1,5 +1,7 @@
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -304,10 +306,39 @@ TEST_CASE("runtime: the runtime folder is made private, and kept", "[runtime]") 
   struct stat status {};
   REQUIRE(::stat(scratch.file("runtime").c_str(), &status) == 0);
   CHECK((status.st_mode & 0777) == 0700);
-  const std::string own = make_private_folder(runtime_folder(), "sim-");
-  REQUIRE(::stat(own.c_str(), &status) == 0);
-  CHECK((status.st_mode & 0777) == 0700);
-  CHECK(make_private_folder(runtime_folder(), "sim-") != own);
+  std::string path;
+  {
+    const PrivateFolder own(runtime_folder(), kNodeFolder);
+    path = own.path();
+    REQUIRE(::stat(path.c_str(), &status) == 0);
+    CHECK((status.st_mode & 0777) == 0700);
+    CHECK(PrivateFolder(runtime_folder(), kNodeFolder).path() != path);
+    spill(path + "/file", "");
+  }
+  CHECK_FALSE(std::filesystem::exists(path));
+}
+
+TEST_CASE("runtime: folders of processes that were killed go, those of others stay", "[runtime]") {
+  const ScratchFolder scratch;
+  const auto make = [&](const std::string& name) {
+    std::filesystem::create_directory(scratch.file(name));
+    spill(scratch.file(name + "/file"), "");
+    return scratch.file(name);
+  };
+  constexpr const char* kNobody = "2147483646";  // above every process number
+  const std::string abandoned = make(std::string("job-") + kNobody + "-abcdef");
+  const std::string node = make(std::string("sim-") + kNobody + "-abcdef");
+  const std::string locked = make(std::string("sim-") + kNobody + "-locked");
+  const Descriptor lock(::open(locked.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  REQUIRE(::flock(lock.get(), LOCK_EX) == 0);  // by a process of another namespace, say
+  const std::string alive = make("job-" + std::to_string(::getpid()) + "-abcdef");
+  const std::string named = make("sim-by-its-user");
+  const std::string journal = make("journal");
+  remove_abandoned_folders(scratch.file(""));
+  CHECK_FALSE(std::filesystem::exists(abandoned));
+  CHECK_FALSE(std::filesystem::exists(node));
+  for (const std::string& kept : {locked, alive, named, journal})
+    CHECK(std::filesystem::exists(kept + "/file"));
 }
 
 TEST_CASE("runtime: a runtime folder that others may write, of another user, or no folder is refused",

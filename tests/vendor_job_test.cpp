@@ -178,6 +178,95 @@ TEST_CASE("vendor job: a GPU that could not be given back is said and shows in t
   CHECK(place.node.locked(0) == std::nullopt);
 }
 
+/// Energy of an all-max step, as `apply` measures it, and what it says. Two GPUs draw 400 W each whatever
+/// happens.
+struct Measured {
+  double power_w = 0;
+  ChildResult result;
+};
+Measured all_max_power(const Workplace& place, const std::string& script) {
+  spill(place.folder.file("profile.yaml"), kProfile);
+  REQUIRE(
+      place.run({"plan", "profile.yaml", "--microbatches", "3", "--slowdown", "30", "-o", "s.yaml"}).status ==
+      0);
+  place.node.script(script);
+  Measured measured;
+  measured.result =
+      place.run_job({"apply", "s.yaml", "--device", kDevice, "--baseline-steps", "30", "--json"}, "32");
+  INFO(measured.result.err);
+  REQUIRE(measured.result.status == 0);
+  const auto report = nlohmann::json::parse(measured.result.out);
+  REQUIRE(report[0]["phase"] == "all-max");
+  const auto& energy = report[0]["energy_j"];
+  if (!energy.is_null()) measured.power_w = energy.get<double>() / report[0]["time_s"].get<double>();
+  return measured;
+}
+
+TEST_CASE("vendor job: the first steps count with all their energy, though the counter has to be known first",
+          "[vendor]") {
+  const Workplace place;
+  const Measured measured = all_max_power(place, "");
+  CHECK(std::abs(measured.power_w - 800) < 40);  // a tick in some seventy
+  CHECK(measured.result.err == "");
+}
+
+TEST_CASE("vendor job: readings of the energy that fail now and then cost nothing", "[vendor]") {
+  const Workplace place;
+  const Measured measured = all_max_power(place, "Field83Scope0 0 error=999 after=60 times=1\n");
+  CHECK(std::abs(measured.power_w - 800) < 40);
+  CHECK(measured.result.err == "");
+}
+
+TEST_CASE("vendor job: a counter that stops costs the energy of the steps that follow, which is said", "[vendor]") {
+  const Workplace place;
+  const Measured measured = all_max_power(place, "Field83Scope0 0 stale after=100\n");
+  CHECK(std::abs(measured.power_w - 800) < 40);
+  CHECK(measured.result.err.find("of 32 steps is not known") != std::string::npos);
+}
+
+TEST_CASE("vendor job: a profile goes on after a reading that fails", "[vendor]") {
+  const Workplace place;
+  place.node.script("Field83Scope0 1 error=999 after=30 times=2\n");
+  const ChildResult result = place.run_job(
+      {"profile", "--device", "nvml:0,1,library=" FAKE_NVML, "--read-only", "-o", "p.yaml"}, "0");
+  INFO(result.err);
+  CHECK(result.status == 0);
+}
+
+TEST_CASE("vendor job: what a profile should be read with is said, and stands in it", "[vendor]") {
+  const Workplace place;
+  place.node.script(
+      "Field83Scope0 0 error=2\nField191Scope0 0 error=2\nnvmlDeviceGetCurrentClocksEventReasons 1 value=4\n"
+      "GetPersistenceMode * value=1\n");
+  const ChildResult result = place.run_job(
+      {"profile", "--device", "nvml:0,1,library=" FAKE_NVML, "--read-only", "-o", "p.yaml"}, "0");
+  INFO(result.err);
+  REQUIRE(result.status == 0);
+  CHECK(result.err.find("stage 1 was slowed down (power-cap) during 2 of its measurements") !=
+        std::string::npos);
+  CHECK(result.err.find("throttled now: power-cap") != std::string::npos);
+  CHECK(read_profile(place.folder.file("p.yaml")).origin.find("throttled now: power-cap") !=
+        std::string::npos);
+}
+
+TEST_CASE("vendor job: a job ends in order though the runtime folder is gone and the agent was killed",
+          "[vendor]") {
+  const Workplace place;
+  spill(place.folder.file("profile.yaml"), kProfile);
+  REQUIRE(
+      place.run({"plan", "profile.yaml", "--microbatches", "3", "--slowdown", "30", "-o", "s.yaml"}).status ==
+      0);
+  // Its parent is apply, whose other child is the agent.
+  const ChildResult result =
+      place.run({"apply", "s.yaml", "--device", kDevice, "--", "sh", "-c",
+                 "rm -rf \"$SLACKLINE_RUNTIME_DIR\"; for p in $(cat /proc/$PPID/task/$PPID/children); do "
+                 "[ $p = $$ ] || kill -9 $p; done; sleep 0.5; echo trained"});
+  CHECK(result.status == 3);
+  CHECK(result.out.find("trained") != std::string::npos);
+  CHECK(result.err.find("the agent was killed") != std::string::npos);
+  CHECK(result.err.find("cannot tell whether every GPU is restored") != std::string::npos);
+}
+
 TEST_CASE("vendor job: a baseline that a GPU does not have keeps the agent from starting", "[vendor]") {
   const Workplace place;
   spill(place.folder.file("policy.yaml"),

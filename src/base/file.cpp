@@ -42,6 +42,28 @@ mode_t mode_of(const std::string& path) {
   return 0666 & ~kMask;
 }
 
+/// A pipe, a terminal or /dev/null: nothing to rename onto.
+bool is_special(const std::string& path) {
+  struct stat status {};
+  return path == "-" || (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode));
+}
+
+void rename_onto(const std::string& path, std::string_view content, bool is_durable) {
+  std::string temporary = path + ".XXXXXX";
+  Descriptor fd(::mkostemp(temporary.data(), O_CLOEXEC));
+  if (!fd) fail(path, "cannot write");
+  try {
+    write_all(fd.get(), path, content);
+    if (::fchmod(fd.get(), mode_of(path)) != 0) fail(path, "cannot write");
+    if (is_durable && ::fsync(fd.get()) != 0) fail(path, "cannot write");
+    fd.reset();
+    if (::rename(temporary.c_str(), path.c_str()) != 0) fail(path, "cannot write");
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+}
+
 }  // namespace
 
 std::string read_file(const std::string& path) {
@@ -63,25 +85,33 @@ std::string read_file(const std::string& path) {
 }
 
 void write_file(const std::string& path, std::string_view content) {
-  struct stat status {};
-  const bool is_special = ::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode);
-  if (path == "-" || is_special) {  // a pipe, a terminal or /dev/null: nothing to rename onto
+  if (is_special(path)) {
     const Descriptor special(path == "-" ? ::dup(STDOUT_FILENO) : ::open(path.c_str(), O_WRONLY | O_CLOEXEC));
     if (!special) fail(path, "cannot write");
     return write_all(special.get(), path, content);
   }
-  std::string temporary = path + ".XXXXXX";
-  Descriptor fd(::mkostemp(temporary.data(), O_CLOEXEC));
-  if (!fd) fail(path, "cannot write");
-  try {
-    write_all(fd.get(), path, content);
-    if (::fchmod(fd.get(), mode_of(path)) != 0 || ::fsync(fd.get()) != 0) fail(path, "cannot write");
-    fd.reset();
-    if (::rename(temporary.c_str(), path.c_str()) != 0) fail(path, "cannot write");
-  } catch (...) {
-    ::unlink(temporary.c_str());
-    throw;
+  rename_onto(path, content, true);
+}
+
+void expect_writable(const std::string& path) {
+  if (path == "-") return;
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) {
+    errno = EISDIR;
+    fail(path, "cannot write");
   }
+  if (is_special(path)) {
+    if (::faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) != 0) fail(path, "cannot write");
+    return;
+  }
+  std::string temporary = path + ".XXXXXX";
+  const Descriptor fd(::mkostemp(temporary.data(), O_CLOEXEC));
+  if (!fd) fail(path, "cannot write");
+  ::unlink(temporary.c_str());
+}
+
+void replace_file(const std::string& path, std::string_view content) {
+  rename_onto(path, content, false);
 }
 
 }  // namespace slackline

@@ -16,8 +16,8 @@ struct Stat {
 };
 
 /// Fields 3 and 22 of /proc/PID/stat. Field 2 is the command's name, in brackets, and may hold anything.
-std::optional<Stat> read_stat(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+std::optional<Stat> read_stat(const std::string& process) {
+  std::ifstream file("/proc/" + process + "/stat");
   std::string line;
   if (!std::getline(file, line)) return std::nullopt;
   const std::size_t name_end = line.rfind(')');
@@ -34,12 +34,18 @@ std::optional<Stat> read_stat(pid_t pid) {
 }  // namespace
 
 ProcessIdentity this_process() {
-  const auto stat = read_stat(::getpid());
+  // Not by number: /proc may be of another PID namespace.
+  const auto stat = read_stat("self");
   return {::getpid(), stat ? stat->start_time : 0};
 }
 
+std::optional<std::uint64_t> start_time_of(pid_t pid) {
+  const auto stat = read_stat(std::to_string(pid));
+  return stat ? std::optional(stat->start_time) : std::nullopt;
+}
+
 bool is_alive(const ProcessIdentity& process) {
-  const auto stat = read_stat(process.pid);
+  const auto stat = read_stat(std::to_string(process.pid));
   return stat && stat->start_time == process.start_time && stat->state != 'Z' && stat->state != 'X';
 }
 

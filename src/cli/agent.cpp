@@ -3,7 +3,7 @@
 #include <signal.h>
 #include <sys/signalfd.h>
 
-#include <cstdio>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -13,6 +13,7 @@
 #include "leftovers.h"
 #include "slackline/base/error.h"
 #include "slackline/base/file.h"
+#include "slackline/base/log_line.h"
 #include "slackline/device/open_device.h"
 #include "slackline/runtime/metrics.h"
 #include "slackline/runtime/runtime_folder.h"
@@ -35,8 +36,8 @@ Descriptor end_signals() {
   ::sigemptyset(&set);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) ::sigaddset(&set, signal);
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);
-  ::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is one more way in which the disk can be full
+  // A limit on file sizes (SIGXFSZ) is one more way in which the disk can be full.
+  for (const int signal : {SIGPIPE, SIGXFSZ, SIGALRM, SIGUSR1, SIGUSR2}) ::signal(signal, SIG_IGN);
   return Descriptor(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
@@ -44,14 +45,18 @@ void log(Agent::Importance importance, const std::string& text) {
   // A service's line begins with its level, which journald takes off.
   static const bool is_service = ::secure_getenv("JOURNAL_STREAM") != nullptr;
   const char* level = importance == Agent::Importance::kProblem ? "<4>" : "<6>";
-  std::fprintf(stderr, "%s%s\n", is_service ? level : "slackline agent: ", text.c_str());
+  log_line(is_service ? level : "slackline agent: ", text);
 }
+
+/// A driver that takes longer does not come back; a service manager that hears nothing then starts another
+/// agent.
+constexpr std::chrono::seconds kStuckDriver(20);
 
 /// A full disk must not end an agent.
 void write_metrics(const std::string& path, const AgentMetrics& metrics) {
   static bool is_failing = false;
   try {
-    write_file(path, prometheus_text(metrics));
+    replace_file(path, prometheus_text(metrics));
     is_failing = false;
   } catch (const InputError& error) {
     if (!std::exchange(is_failing, true)) log(Agent::Importance::kProblem, error.what());
@@ -61,6 +66,7 @@ void write_metrics(const std::string& path, const AgentMetrics& metrics) {
 int run(const AgentFlags& flags) {
   const Descriptor stop = end_signals();
   AgentOptions options;
+  options.takes_readings = !flags.metrics.empty();
   options.policy = read_policy(flags.policy);
   const ServiceManager manager;
   const std::string folder = runtime_folder(flags.runtime_dir);
@@ -73,6 +79,8 @@ int run(const AgentFlags& flags) {
     node.emplace(parse_device(flags.device), folder);
   }
   Device& device = node ? node->device() : *opened;
+  for (const std::string& gpu : device.left_out())
+    log(Agent::Importance::kProblem, "left out: the driver's " + gpu);
   const std::string greeting = "serves " + std::to_string(device.gpu_count()) + " GPUs (" + device.driver() +
                                ") at " + options.socket_path;
   {
@@ -80,7 +88,7 @@ int run(const AgentFlags& flags) {
     log(Agent::Importance::kRoutine, greeting);
     manager.ready();
     agent.run(stop.get(), [&] {
-      manager.keep_alive();
+      if (agent.longest_driver_call() < kStuckDriver) manager.keep_alive();
       if (!flags.metrics.empty()) write_metrics(flags.metrics, agent.metrics());
     });
     manager.stopping();

@@ -8,6 +8,8 @@
 #include "command.h"
 #include "job_device.h"
 #include "slackline/base/error.h"
+#include "slackline/base/log_line.h"
+#include "slackline/base/user.h"
 #include "slackline/measure/energy_meter.h"
 #include "slackline/report/run_report.h"
 #include "slackline/runtime/job_runner.h"
@@ -69,6 +71,7 @@ class RunLog : public JobObserver {
   }
   void on_end(int stage) override { log_.abandon_step_of(stage); }
   void on_refusal(const std::string& reason) override { refusal_ = reason; }
+  void on_stranger(const std::string& reason) override { log_line("slackline: ", reason); }
   [[nodiscard]] const std::string& refusal() const { return refusal_; }
   [[nodiscard]] bool wants_release() const { return wants_release_; }
   void set_released() {
@@ -84,16 +87,21 @@ class RunLog : public JobObserver {
   void settle(bool at_end = false) {
     for (; settled_ < log_.steps().size(); ++settled_) {
       const StepTimes& step = log_.steps()[settled_];
-      const auto begin = meter_.energy_until(step.begin);
-      const auto end = meter_.energy_until(step.end);
-      if (!at_end && (!begin || !end)) return;
+      if (!at_end && (meter_.is_open(step.begin) || meter_.is_open(step.end))) return;
       Totals& totals = totals_[regimes_[settled_]];
-      if (begin && end) {
-        totals.energy += *end - *begin;
+      if (const auto energy = meter_.energy_between(step.begin, step.end)) {
+        totals.energy += *energy;
         ++totals.steps_with_energy;
       }
       meter_.forget_before(step.end);
     }
+  }
+
+  /// Of those that are settled.
+  [[nodiscard]] std::size_t steps_without_energy() const {
+    std::size_t count = settled_;
+    for (const Totals& totals : totals_) count -= totals.steps_with_energy;
+    return count;
   }
 
   /// One for each regime, in order; those without steps have only their predictions.
@@ -215,7 +223,8 @@ void check_has_clocks(const Schedule& schedule, const Plan& plan, const JobDevic
   }
 }
 
-void print_report(const RunLog& log, const JobServer& server, bool json) {
+/// `fault`: why energy is not known any more, if that is so.
+void print_report(const RunLog& log, const JobServer& server, const std::string& fault, bool json) {
   const std::array<RunPhase, kRegimes> regimes = log.phases();
   std::vector<RunPhase> seen;
   std::copy_if(regimes.begin(), regimes.end(), std::back_inserter(seen),
@@ -240,6 +249,10 @@ void print_report(const RunLog& log, const JobServer& server, bool json) {
     std::fputs("slackline: no agent set the clocks, or it stopped; from there on the GPUs ran at their own\n",
                stderr);
   }
+  if (const std::size_t unknown = log.steps_without_energy(); unknown > 0) {
+    std::fprintf(stderr, "slackline: the energy of %zu of %zu steps is not known%s%s\n", unknown, log.steps(),
+                 fault.empty() ? "" : ": ", fault.c_str());
+  }
   if (server.events_lost() > 0) {
     std::fprintf(stderr, "slackline: %llu events came too fast to be seen\n",
                  static_cast<unsigned long long>(server.events_lost()));
@@ -247,7 +260,10 @@ void print_report(const RunLog& log, const JobServer& server, bool json) {
 }
 
 int run(const ApplyFlags& flags) {
-  const Schedule schedule = read_schedule(flags.schedule);
+  const Schedule schedule = [&] {
+    const ActingAs user(calling_user());
+    return read_schedule(flags.schedule);
+  }();
   const Plan& plan = schedule.plans[flags.plan ? plan_index(schedule, *flags.plan) : schedule.chosen];
   if (flags.baseline_steps < 0) throw InputError("", 0, "--baseline-steps", "must not be negative");
   check_is_applicable(schedule);
@@ -291,7 +307,7 @@ int run(const ApplyFlags& flags) {
   if (device.world()) device.world()->let_observers_run_on();
   meter.finish();
   log.settle(true);
-  print_report(log, server, flags.json);
+  print_report(log, server, meter.fault(), flags.json);
   return job.exit_status() == 0 && !restored ? static_cast<int>(kDeviceFault) : job.exit_status();
 }
 

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <set>
 #include <thread>
 
 #include "clock_agent.h"
@@ -11,7 +12,9 @@
 #include "leftovers.h"
 #include "opened_device.h"
 #include "slackline/base/error.h"
+#include "slackline/base/file.h"
 #include "slackline/base/number_text.h"
+#include "slackline/base/user.h"
 #include "slackline/measure/counter_refresh.h"
 #include "slackline/measure/power_log.h"
 #include "slackline/measure/reading_cost.h"
@@ -101,7 +104,7 @@ class LeasedClock : public ClockSetter {
     lease_->post(*number, true);
     const GpuResult& result = lease_->result(0);
     while (result.sequence != lease_->sequence()) {
-      if (lease_->is_over()) throw DeviceError("set clock", "", "the agent has ended, or the driver refused");
+      if (lease_->is_over()) throw DeviceError("set clock", "", lease_->why_over());
       std::this_thread::sleep_for(kAnswerPoll);
     }
     if (result.failures > 0) throw DeviceError("set clock", "", "the driver refused");
@@ -112,13 +115,36 @@ class LeasedClock : public ClockSetter {
   std::unique_ptr<LeaseClient> lease_;
 };
 
-std::vector<ClockPair> pairs_to_time(const CalibrateFlags& flags, const Device& device, GpuId gpu) {
-  const std::vector<Megahertz> supported = device.supported_clocks(gpu);
+/// The clocks between which a plan from this profile would switch.
+std::set<Megahertz> clocks_of(const Profile& profile) {
+  std::set<Megahertz> clocks;
+  for (const StageProfile& stage : profile.stages) {
+    for (const auto& [kind, options] : stage.instructions) {
+      for (const Measurement& option : options) clocks.insert(option.clock);
+    }
+  }
+  return clocks;
+}
+
+/// With a profile, only clocks that it has.
+std::vector<ClockPair> pairs_to_time(const CalibrateFlags& flags, const std::optional<Profile>& profile,
+                                     const Device& device, GpuId gpu) {
+  std::vector<Megahertz> supported = device.supported_clocks(gpu);
+  if (profile) {
+    const std::set<Megahertz> known = clocks_of(*profile);
+    std::erase_if(supported, [&](Megahertz clock) { return !known.contains(clock); });
+    if (supported.size() < 2) {
+      throw InputError(flags.profile, 0, "",
+                       "has hardly a clock in common with this GPU; it is of another kind");
+    }
+  }
   if (flags.clocks.empty()) return spread_pairs(supported, kSpreadClocks);
   std::vector<Megahertz> wanted;
   for (const int clock : flags.clocks) {
     if (std::ranges::find(supported, Megahertz(clock)) == supported.end()) {
-      throw InputError("", 0, "--clocks", "the GPU has no clock of " + std::to_string(clock) + " MHz");
+      throw InputError("", 0, "--clocks",
+                       std::string(profile ? "the GPU or the profile" : "the GPU") + " has no clock of " +
+                           std::to_string(clock) + " MHz");
     }
     wanted.emplace_back(clock);
   }
@@ -129,11 +155,17 @@ std::vector<ClockPair> pairs_to_time(const CalibrateFlags& flags, const Device& 
 }
 
 int time_switches(const CalibrateFlags& flags, const OpenedDevice& opened, Device& device, GpuId gpu) {
-  const std::vector<ClockPair> pairs = pairs_to_time(flags, device, gpu);
-  if (!flags.profile.empty()) static_cast<void>(read_profile(flags.profile));  // wrong: better now than later
+  const std::optional<User> user = calling_user();
+  std::optional<Profile> profile;
+  if (!flags.profile.empty()) {  // what is wrong with it is better known now than later
+    const ActingAs acting(user);
+    profile = read_profile(flags.profile);
+    expect_writable(flags.profile);
+  }
+  const std::vector<ClockPair> pairs = pairs_to_time(flags, profile, device, gpu);
   const std::string folder = runtime_folder();
   restore_leftovers(folder);
-  const PrivateFolder own(folder, "calibrate-");
+  const PrivateFolder own(folder, kJobFolder);
   ClockAgent agent({flags.agent, opened.spec(), own.path(), folder, {}}, device);
   LeasedClock setter(agent.socket(), device, gpu);
   const std::unique_ptr<Timeline> timeline = device.make_timeline();
@@ -151,8 +183,12 @@ int time_switches(const CalibrateFlags& flags, const OpenedDevice& opened, Devic
   std::fputs((flags.json ? switches_json(report) : switches_text(report)).c_str(), stdout);
   const std::optional<SwitchTimes> summary = summary_of(switches);
   if (!summary) throw NoAnswer("no clock ever arrived");
-  if (!flags.profile.empty()) write_switch_times(flags.profile, *summary);
-  return kOk;
+  const bool restored = agent.end();
+  if (profile) {
+    const ActingAs acting(user);
+    write_switch_times(flags.profile, *summary);
+  }
+  return restored ? kOk : kDeviceFault;
 }
 
 int run(const CalibrateFlags& flags) {
@@ -165,6 +201,7 @@ int run(const CalibrateFlags& flags) {
   }
   OpenedDevice opened(flags.device, flags.read_only ? DeviceAccess::kReadOnly : DeviceAccess::kIfPrivileged);
   Device& device = opened.get();
+  say_what_is_left_out(device);
   if (flags.gpu < 0 || flags.gpu >= device.gpu_count()) {
     throw InputError("", 0, "--gpu", "the device has GPUs 0 to " + std::to_string(device.gpu_count() - 1));
   }

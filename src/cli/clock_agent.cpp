@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <exception>
 
 #include "leftovers.h"
 #include "slackline/base/error.h"
@@ -37,14 +38,27 @@ void ClockAgent::look_after() {
   if (!own_ || !own_->has_died()) return;
   own_.reset();
   std::fputs("slackline: the agent was killed; the job goes on at its GPUs' own clocks\n", stderr);
-  restore_leftovers(runtime_folder_);
+  is_restored_ = restore_what_is_left();
 }
 
 bool ClockAgent::end() {
-  if (!own_) return true;
-  own_->end();
-  own_.reset();
-  return restore_leftovers(runtime_folder_) == 0;  // what a driver did not let it restore
+  if (own_) {
+    own_->end();
+    own_.reset();
+    is_restored_ = false;  // perhaps: a driver may not have let it
+  }
+  if (!is_restored_) is_restored_ = restore_what_is_left();
+  return is_restored_;
+}
+
+/// A job goes on, and ends in order, though the runtime folder may be gone.
+bool ClockAgent::restore_what_is_left() const {
+  try {
+    return restore_leftovers(runtime_folder_) == 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "slackline: cannot tell whether every GPU is restored: %s\n", error.what());
+    return false;
+  }
 }
 
 }  // namespace slackline

@@ -35,9 +35,12 @@ class ClockAgent {
   bool end();
 
  private:
+  [[nodiscard]] bool restore_what_is_left() const;
+
   std::string runtime_folder_;
   std::string socket_;
   std::unique_ptr<PrivateAgent> own_;
+  bool is_restored_ = true;  // all that an agent of ours had changed
 };
 
 }  // namespace slackline

@@ -15,8 +15,6 @@
 namespace slackline {
 namespace {
 
-constexpr std::string_view kNodePrefix = "sim-";
-
 double number_of(const std::string& key, const std::string& value, double low, double high) {
   const auto number = parse_number(value);
   if (!number || *number < low || *number > high) {
@@ -80,6 +78,10 @@ DeviceSpec parse_device(const std::string& text) {
                      "simulated GPUs need a profile that says what a waiting GPU draws; stage " +
                          std::to_string(s) + " does not");
   }
+  // Simulated GPUs switch as the calibrated ones did, unless the flag says otherwise.
+  if (spec.profile.switch_times) {
+    spec.options.switch_latency = Seconds(spec.profile.switch_times->stable_ms / 1e3);
+  }
   while (!rest.empty()) {
     const std::size_t end = rest.find(',');
     const std::string pair = rest.substr(0, end);
@@ -96,26 +98,18 @@ DeviceSpec parse_device(const std::string& text) {
   return spec;
 }
 
-SimulatedNode::SimulatedNode(const DeviceSpec& spec, const std::string& runtime_folder)
-    : is_kept_(!spec.node.empty()) {
-  if (is_kept_) {
-    folder_ = slackline::runtime_folder(spec.node);
+SimulatedNode::SimulatedNode(const DeviceSpec& spec, const std::string& runtime_folder) {
+  if (spec.node.empty()) {
+    folder_ = own_.emplace(runtime_folder, kNodeFolder).path();
   } else {
-    folder_ =
-        make_private_folder(runtime_folder, std::string(kNodePrefix) + std::to_string(::getpid()) + "-");
+    folder_ = slackline::runtime_folder(spec.node);
   }
-  if (!is_kept_ || ::access((folder_ + "/gpus").c_str(), F_OK) != 0) {
+  if (own_ || ::access((folder_ + "/gpus").c_str(), F_OK) != 0) {
     SimWorld::create(folder_ + "/gpus", stages_of(spec.profile), spec.options);
   }
   world_ = std::make_shared<SimWorld>(folder_ + "/gpus");
   device_ = std::make_unique<SimDevice>(world_);
   for (const StageProfile& stage : spec.profile.stages) gpus_per_stage_.push_back(stage.tensor_parallel);
-}
-
-SimulatedNode::~SimulatedNode() {
-  if (is_kept_) return;
-  std::error_code ignored;
-  std::filesystem::remove_all(folder_, ignored);
 }
 
 std::vector<std::vector<GpuId>> SimulatedNode::stage_gpus() const {
@@ -132,22 +126,11 @@ std::vector<std::string> node_specs(const std::string& runtime_folder) {
   std::vector<std::string> specs;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(runtime_folder, error)) {
-    if (entry.path().filename().string().starts_with(kNodePrefix)) {
+    if (entry.path().filename().string().starts_with(kNodeFolder)) {
       specs.push_back("simnode:" + entry.path().string() + "/gpus");
     }
   }
   return specs;
-}
-
-void remove_abandoned_nodes(const std::string& runtime_folder) {
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(runtime_folder, error)) {
-    const std::string name = entry.path().filename();
-    if (!name.starts_with(kNodePrefix)) continue;
-    const auto pid = parse_integer(name.substr(kNodePrefix.size(), name.rfind('-') - kNodePrefix.size()));
-    if (!pid || ::access(("/proc/" + std::to_string(*pid)).c_str(), F_OK) == 0) continue;
-    std::filesystem::remove_all(entry.path(), error);
-  }
 }
 
 }  // namespace slackline

@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -7,6 +8,7 @@
 #include "slackline/device/device.h"
 #include "slackline/device/sim_world.h"
 #include "slackline/profile/profile.h"
+#include "slackline/runtime/runtime_folder.h"
 
 namespace slackline {
 
@@ -33,7 +35,6 @@ class SimulatedNode {
   SimulatedNode(const DeviceSpec& spec, const std::string& runtime_folder);
   SimulatedNode(const SimulatedNode&) = delete;
   SimulatedNode& operator=(const SimulatedNode&) = delete;
-  ~SimulatedNode();
 
   [[nodiscard]] const std::shared_ptr<SimWorld>& world() const { return world_; }
   [[nodiscard]] SimDevice& device() { return *device_; }
@@ -42,8 +43,8 @@ class SimulatedNode {
   [[nodiscard]] std::vector<std::vector<GpuId>> stage_gpus() const;
 
  private:
+  std::optional<PrivateFolder> own_;
   std::string folder_;
-  bool is_kept_ = false;
   std::vector<int> gpus_per_stage_;
   std::shared_ptr<SimWorld> world_;
   std::unique_ptr<SimDevice> device_;
@@ -63,8 +64,5 @@ class ShutDownAtExit {
 
 /// What open_device() takes for each simulated node that is in a folder.
 [[nodiscard]] std::vector<std::string> node_specs(const std::string& runtime_folder);
-
-/// Removes the folders of simulated nodes whose processes are gone.
-void remove_abandoned_nodes(const std::string& runtime_folder);
 
 }  // namespace slackline

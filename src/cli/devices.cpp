@@ -1,3 +1,4 @@
+#include <cerrno>
 #include <cstdio>
 #include <memory>
 
@@ -6,12 +7,17 @@
 #include "reason_names.h"
 #include "slackline/base/error.h"
 #include "slackline/report/device_report.h"
+#include "slackline/runtime/lease_protocol.h"
+#include "slackline/runtime/packet_socket.h"
 
 namespace slackline {
 namespace {
 
+constexpr const char* kSetClocks = "set clocks";
+
 struct DevicesFlags {
   std::string device;
+  std::string agent;
   bool read_only = false;
   bool json = false;
 };
@@ -57,7 +63,7 @@ class GpuInquiry {
     const auto add = [&](const char* what, const Ability& ability) {
       report_.abilities.push_back({what, ability.why_not, ability.remedy});
     };
-    add("set clocks", can.set_clock);
+    add(kSetClocks, can.set_clock);
     add("read energy", can.energy);
     add("read power", can.power);
     add("read power cap", can.power_cap);
@@ -70,11 +76,32 @@ class GpuInquiry {
   GpuReport report_;
 };
 
+/// Who may not set clocks may be lent them.
+void add_agent_to(DeviceReport& report, const std::string& socket) {
+  const bool listens = static_cast<bool>(connect_to(socket));
+  if (!listens && errno != EACCES) return;
+  if (listens) report.agent = socket;
+  for (GpuReport& gpu : report.gpus) {
+    for (AbilityReport& ability : gpu.abilities) {
+      if (ability.what != kSetClocks || ability.why_not.empty()) continue;
+      ability.remedy =
+          listens ? "the agent at " + socket + " sets them for those whom its policy allows"
+                  : "an agent listens at " + socket + "; ask for its group, and for a rule in its policy";
+    }
+  }
+}
+
 int run(const DevicesFlags& flags) {
   OpenedDevice opened(flags.device, flags.read_only ? DeviceAccess::kReadOnly : DeviceAccess::kIfPrivileged);
   Device& device = opened.get();
-  DeviceReport report{device.driver(), flags.device.empty() ? device.spec() : flags.device, {}};
+  DeviceReport report;
+  report.driver = device.driver();
+  report.spec = flags.device.empty() ? device.spec() : flags.device;
+  report.left_out = device.left_out();
   for (const GpuId gpu : all_gpus(device)) report.gpus.push_back(GpuInquiry(device, gpu).ask());
+  if (!flags.agent.empty() || !opened.is_simulated()) {
+    add_agent_to(report, flags.agent.empty() ? kAgentSocket : flags.agent);
+  }
   std::fputs((flags.json ? device_json(report) : device_text(report)).c_str(), stdout);
   return kOk;
 }
@@ -86,6 +113,7 @@ void add_devices(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("devices", "The GPUs that are here, what they do now, and what is allowed");
   command->add_option("--device", flags->device, kOpenedDeviceHelp);
+  command->add_option("--agent", flags->agent, "Socket of the agent to look for (default: the node's)");
   command->add_flag("--read-only", flags->read_only, "Open them as measure does, without the right to set");
   command->add_flag("--json", flags->json, "Print as JSON");
   command->footer(

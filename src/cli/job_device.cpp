@@ -5,9 +5,9 @@
 
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 
 #include "leftovers.h"
+#include "opened_device.h"
 #include "slackline/base/error.h"
 #include "slackline/device/open_device.h"
 #include "slackline/runtime/lease_protocol.h"
@@ -51,15 +51,15 @@ JobDevice::JobDevice(const Request& request) : user_(calling_user()) {
     opened_ = open_device(request.device,
                           request.read_only ? DeviceAccess::kReadOnly : DeviceAccess::kIfPrivileged);
     device_ = opened_.get();
-    folder_ = make_private_folder(runtime_folder_, "job-");
+    say_what_is_left_out(*device_);
+    own_folder_.emplace(runtime_folder_, kJobFolder);
     // It stays root's: the user gets at the sockets in it, and cannot put links in our way.
-    if (user_ && ::chmod(folder_.c_str(), 0711) != 0) {
-      throw DeviceError("open folder", folder_, std::strerror(errno));
+    if (user_ && ::chmod(folder().c_str(), 0711) != 0) {
+      throw DeviceError("open folder", folder(), std::strerror(errno));
     }
   } else {
     node_ = std::make_unique<SimulatedNode>(*spec_, runtime_folder_);
     device_ = &node_->device();
-    folder_ = node_->folder();
   }
   std::vector<int> counts = request.stage_gpus;
   if (node_) {
@@ -78,16 +78,13 @@ JobDevice::JobDevice(const Request& request) : user_(calling_user()) {
   }
   if (request.read_only) return;
 
-  agent_.emplace(ClockAgent::Request{request.agent, is_real ? request.device : device_->spec(), folder_,
-                                     runtime_folder_, user_},
+  agent_.emplace(ClockAgent::Request{request.agent, is_real ? request.device : device_->spec(), folder(),
+                                     runtime_folder_, request.leases_itself ? std::nullopt : user_},
                  *device_);
 }
 
 JobDevice::~JobDevice() {
   end_agent();
-  if (node_) return;  // its folder goes with it
-  std::error_code ignored;
-  std::filesystem::remove_all(folder_, ignored);
 }
 
 std::shared_ptr<SimWorld> JobDevice::world() const {

@@ -15,7 +15,8 @@ inline constexpr const char* kJobDeviceHelp =
     "nvml[:0,1,...] or amdsmi[:0,1,...]: this node's GPUs, stage after stage; or sim:PROFILE[,pace=X]"
     "[,switch_ms=X][,tick_ms=X][,noise=X][,seed=N][,node=FOLDER]: simulated GPUs that behave as PROFILE "
     "measured. pace: simulated seconds a second (0: virtual time, as fast as it goes); switch_ms: until a "
-    "clock takes effect (10); tick_ms: refresh of the energy counter (100); noise: relative, of times (0); "
+    "clock takes effect (PROFILE's own, else 10); tick_ms: refresh of the energy counter (100); noise: "
+    "relative, of times (0); "
     "node: keep them there, for several commands";
 
 /// The GPUs that a command runs a job on, and who sets their clocks. In this order: privileges that the job
@@ -32,6 +33,8 @@ class JobDevice {
     int tensor_parallel = 1;
     /// Clocks are not to be set, so no agent is needed.
     bool read_only = false;
+    /// They are set by this process, not by the job's.
+    bool leases_itself = false;
   };
 
   explicit JobDevice(const Request& request);
@@ -49,7 +52,7 @@ class JobDevice {
   /// Whom the job's processes lease GPUs from; "" if nobody is to set clocks.
   [[nodiscard]] std::string agent_socket() const { return agent_ ? agent_->socket() : ""; }
   /// A place for the job's own socket, where the job's user may connect.
-  [[nodiscard]] std::string job_socket() const { return folder_ + "/job.sock"; }
+  [[nodiscard]] std::string job_socket() const { return folder() + "/job.sock"; }
   /// Lets the job's user, where that is another, connect to job_socket().
   void hand_over_job_socket() const;
   /// As whom the job is to run; nothing: as this process.
@@ -59,9 +62,12 @@ class JobDevice {
   bool end_agent();
 
  private:
+  /// The job's own.
+  [[nodiscard]] const std::string& folder() const { return node_ ? node_->folder() : own_folder_->path(); }
+
   std::optional<User> user_;
   std::string runtime_folder_;
-  std::string folder_;  // the job's own
+  std::optional<PrivateFolder> own_folder_;
   std::optional<DeviceSpec> spec_;
   std::unique_ptr<SimulatedNode> node_;
   std::unique_ptr<Device> opened_;

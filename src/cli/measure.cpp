@@ -1,5 +1,7 @@
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 
 #include "command.h"
@@ -7,6 +9,7 @@
 #include "slackline/base/error.h"
 #include "slackline/base/file.h"
 #include "slackline/base/number_text.h"
+#include "slackline/base/user.h"
 #include "slackline/measure/power_log.h"
 #include "slackline/report/use_report.h"
 #include "watched_command.h"
@@ -29,7 +32,9 @@ std::vector<std::string> warnings_of(const GpuUse& use) {
   if (!use.sampled_energy) warnings.push_back("no power: " + use.why_no_power);
   if (!use.why_no_reasons.empty()) warnings.push_back("no event reasons: " + use.why_no_reasons);
   if (!use.clocks) warnings.push_back("its clock could not be read");
-  if (const auto disagreement = use.disagreement()) {
+  if (use.energy == Joules(0) && use.sampled_energy) {
+    warnings.emplace_back("the energy counter shows nothing");
+  } else if (const auto disagreement = use.disagreement()) {
     warnings.push_back("the power readings add up to " + fixed_text(use.sampled_energy->value(), 1) + " J, " +
                        fixed_text(std::abs(*disagreement) * 100, 0) + " % " +
                        (*disagreement > 0 ? "more" : "less") + " than the energy counter's " +
@@ -75,6 +80,12 @@ int run(const MeasureFlags& flags) {
   WatchedCommand command;
   OpenedDevice opened(flags.device);
   Device& device = opened.get();
+  say_what_is_left_out(device);
+  // Neither the command nor a file that the caller names is root's business.
+  if (const auto user = calling_user(); user && !become(*user)) {
+    throw DeviceError("become user " + std::to_string(user->uid), "", std::strerror(errno));
+  }
+  expect_writable(flags.output);
   const std::unique_ptr<Timeline> clock = device.make_timeline();
   PowerLog log(device, chosen_gpus(flags.gpus, device), device.make_timeline(),
                Seconds(flags.interval_ms / 1e3));
@@ -92,9 +103,15 @@ int run(const MeasureFlags& flags) {
   RunUse use{"", command.exit_status(), end - begin, {}};
   for (const std::string& word : flags.command) use.command += (use.command.empty() ? "" : " ") + word;
   for (const GpuUse& gpu : log.uses()) use.gpus.push_back(report_of(gpu, device));
-  write_file(flags.output, flags.json ? use_json(use) : use_text(use));
+  int status = command.exit_status();
+  try {
+    write_file(flags.output, flags.json ? use_json(use) : use_text(use));
+  } catch (const InputError& error) {  // how the command ended matters more
+    std::fprintf(stderr, "slackline: %s\n", error.what());
+    if (status == kOk) status = kBadInput;
+  }
   for (const std::string& note : use_notes(use)) std::fprintf(stderr, "slackline: %s\n", note.c_str());
-  return command.exit_status();
+  return status;
 }
 
 }  // namespace

@@ -43,10 +43,15 @@ OpenedDevice::OpenedDevice(const std::string& text, DeviceAccess access) : text_
     DeviceSpec spec = parse_device(text);
     if (spec.options.pace == 0) spec.options.pace = 1;
     const std::string folder = runtime_folder();
-    remove_abandoned_nodes(folder);
+    remove_abandoned_folders(folder);
     node_ = std::make_unique<SimulatedNode>(spec, folder);
   }
   device_ = node_ ? static_cast<Device*>(&node_->device()) : opened_.get();
+}
+
+void say_what_is_left_out(const Device& device) {
+  for (const std::string& gpu : device.left_out())
+    std::fprintf(stderr, "slackline: left out: the driver's %s\n", gpu.c_str());
 }
 
 std::vector<GpuId> chosen_gpus(const std::string& list, const Device& device) {

@@ -22,6 +22,7 @@ class OpenedDevice {
   explicit OpenedDevice(const std::string& text, DeviceAccess access = DeviceAccess::kReadOnly);
 
   [[nodiscard]] Device& get() { return *device_; }
+  [[nodiscard]] bool is_simulated() const { return dynamic_cast<const SimDevice*>(device_) != nullptr; }
   /// What open_device() takes to open it in another process.
   [[nodiscard]] std::string spec() const { return text_.empty() || node_ ? device_->spec() : text_; }
 
@@ -31,6 +32,9 @@ class OpenedDevice {
   std::unique_ptr<Device> opened_;
   Device* device_ = nullptr;
 };
+
+/// On standard error.
+void say_what_is_left_out(const Device& device);
 
 /// The value of a --gpus flag, as in "0,2-3"; all GPUs if it is empty.
 [[nodiscard]] std::vector<GpuId> chosen_gpus(const std::string& list, const Device& device);

@@ -9,7 +9,9 @@
 #include "job_device.h"
 #include "slackline/base/error.h"
 #include "slackline/base/file.h"
+#include "slackline/base/log_line.h"
 #include "slackline/base/number_text.h"
+#include "slackline/base/user.h"
 #include "slackline/measure/clock_sweep.h"
 #include "slackline/profile/profile_io.h"
 #include "slackline/report/progress_bar.h"
@@ -53,10 +55,11 @@ class SweptJob : public JobObserver, public SweepControl {
     if (event.type == JobEventType::kEnd) log_.end(stage, time);
   }
   void on_refusal(const std::string& reason) override { refusal_ = reason; }
+  void on_stranger(const std::string& reason) override { log_line("slackline: ", reason); }
 
   void set_clock(int stage, Megahertz clock) override {
     LeaseClient& lease = *leases_[static_cast<std::size_t>(stage)];
-    if (lease.is_over()) throw DeviceError("set clock", "", "the agent has ended, or a GPU cannot be set");
+    if (lease.is_over()) throw DeviceError("set clock", "", lease.why_over());
     const auto number = lease.number_of(clock);
     if (!number)
       throw DeviceError("set clock", "",
@@ -67,17 +70,33 @@ class SweptJob : public JobObserver, public SweepControl {
 
   [[nodiscard]] const std::string& refusal() const { return refusal_; }
   /// The clocks are nobody's any more: what is measured from here on is not what it is taken for.
-  [[nodiscard]] bool has_lost_lease() const {
-    return std::ranges::any_of(leases_, [](const auto& lease) { return lease->is_over(); });
-  }
+  [[nodiscard]] bool has_lost_lease() const { return lost_lease() != leases_.end(); }
+  [[nodiscard]] std::string why_lost() const { return (*lost_lease())->why_over(); }
 
  private:
+  [[nodiscard]] std::vector<std::unique_ptr<LeaseClient>>::const_iterator lost_lease() const {
+    return std::ranges::find_if(leases_, [](const auto& lease) { return lease->is_over(); });
+  }
+
   InstructionLog& log_;
   std::shared_ptr<SimWorld> world_;
   std::vector<std::unique_ptr<LeaseClient>> leases_;  // by stage
   JobServer* server_ = nullptr;
   std::string refusal_;
 };
+
+/// What somebody who plans with the profile should know of the GPUs, each once.
+std::vector<std::string> remarks_on(const JobDevice& device) {
+  std::vector<std::string> remarks;
+  for (const auto& gpus : device.stage_gpus()) {
+    for (const GpuId gpu : gpus) {
+      for (const std::string& remark : device.device().abilities(gpu).remarks) {
+        if (std::ranges::find(remarks, remark) == remarks.end()) remarks.push_back(remark);
+      }
+    }
+  }
+  return remarks;
+}
 
 std::string summary(const Profile& profile) {
   Table table(
@@ -102,7 +121,14 @@ int run(const ProfileFlags& flags) {
   JobDevice device({.device = flags.device,
                     .agent = flags.agent,
                     .tensor_parallel = flags.tensor_parallel,
-                    .read_only = flags.read_only});
+                    .read_only = flags.read_only,
+                    .leases_itself = true});
+  {
+    const ActingAs user(device.user());
+    expect_writable(flags.output);  // before an hour of measuring, not after
+  }
+  const std::vector<std::string> remarks = remarks_on(device);
+  for (const std::string& remark : remarks) std::fprintf(stderr, "slackline: %s\n", remark.c_str());
   InstructionLog log(static_cast<int>(device.stage_gpus().size()));
   SweptJob swept(log, device);
   JobServer server(device.world(), {device.stage_uuids(), {}, 0, ""}, device.job_socket(), swept);
@@ -146,8 +172,7 @@ int run(const ProfileFlags& flags) {
   const bool restored = device.end_agent();
   if (!swept.refusal().empty()) throw InputError("", 0, "--device", swept.refusal());
   if (failure) std::rethrow_exception(failure);
-  if (lost)
-    throw DeviceError("set clocks", "", "a driver refused, or the agent has ended (nothing was written)");
+  if (lost) throw DeviceError("set clocks", "", swept.why_lost() + " (nothing was written)");
   if (!sweep.complete()) {
     const std::string far = std::to_string(sweep.clocks_done()) + " of " + std::to_string(sweep.clocks());
     if (job.interrupted_by() != 0) return 128 + job.interrupted_by();
@@ -164,12 +189,20 @@ int run(const ProfileFlags& flags) {
   }
   profile.origin = "measured by slackline profile on " + flags.device +
                    (simulated == nullptr ? " (" + device.device().driver() + ")" : "");
+  for (const std::string& remark : remarks) profile.origin += "; " + remark;
   profile.stages = std::move(measured);
   for (std::size_t s = 0; s < profile.stages.size(); ++s) {
     if (profile.stages[s].blocking_power) continue;
     throw NoAnswer("stage " + std::to_string(s) + " never waited, so its blocking power is unknown");
   }
-  write_file(flags.output, to_yaml(profile));
+  for (const ClockSweep::Slowdown& slowdown : sweep.slowdowns()) {
+    std::fprintf(stderr, "slackline: stage %d was slowed down (%s) during %zu of its measurements\n",
+                 slowdown.stage, text_of(slowdown.reasons).c_str(), slowdown.windows);
+  }
+  {
+    const ActingAs user(device.user());
+    write_file(flags.output, to_yaml(profile));
+  }
   if (flags.output != "-") std::fputs(summary(profile).c_str(), stdout);
   return restored ? kOk : kDeviceFault;
 }

@@ -38,10 +38,10 @@ std::size_t restore_leftovers(const std::string& runtime_folder) {
   if (!restored.empty()) {
     const std::string others =
         restored.size() > 1 ? " and " + std::to_string(restored.size() - 1) + " more" : "";
-    std::fprintf(stderr, "slackline: unlocked %s%s, which a process that died had left locked\n",
+    std::fprintf(stderr, "slackline: restored %s%s, which a process that died had left locked\n",
                  restored.front().c_str(), others.c_str());
   }
-  remove_abandoned_nodes(runtime_folder);
+  remove_abandoned_folders(runtime_folder);
   return failures.size();
 }
 

@@ -22,7 +22,8 @@ bool has_reached(pid_t child, const siginfo_t& info) {
 }  // namespace
 
 WatchedCommand::WatchedCommand() {
-  ::signal(SIGCHLD, SIG_DFL);  // ignored, it would hide the command's end
+  ::signal(SIGCHLD, SIG_DFL);                 // ignored, it would hide the command's end
+  before_pipe_ = ::signal(SIGPIPE, SIG_IGN);  // the command's status counts, whoever reads what we print
   ::sigemptyset(&watched_);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCHLD})
     ::sigaddset(&watched_, signal);
@@ -35,8 +36,12 @@ std::string WatchedCommand::start(const std::vector<std::string>& command) {
   arguments.push_back(nullptr);
   posix_spawnattr_t attributes;
   ::posix_spawnattr_init(&attributes);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+  sigset_t defaults{};
+  ::sigemptyset(&defaults);
+  if (before_pipe_ != SIG_IGN) ::sigaddset(&defaults, SIGPIPE);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   ::posix_spawnattr_setsigmask(&attributes, &before_);
+  ::posix_spawnattr_setsigdefault(&attributes, &defaults);
   const int error = ::posix_spawnp(&pid_, arguments[0], nullptr, &attributes, arguments.data(), environ);
   ::posix_spawnattr_destroy(&attributes);
   if (error == 0) return {};
@@ -50,6 +55,10 @@ void WatchedCommand::wait() {
     const pid_t ended = ::waitpid(pid_, &status, WNOHANG);
     if (ended == pid_) {
       exit_status_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+      const timespec now{};
+      while (::sigtimedwait(&watched_, nullptr, &now) > 0) {  // Ctrl-C, for instance, that ended the command
+      }
+      ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);  // what comes now is for us
       return;
     }
     if (ended < 0 && errno != EINTR) throw DeviceError("wait for the command", "", std::strerror(errno));

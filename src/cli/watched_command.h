@@ -16,7 +16,7 @@ class WatchedCommand {
 
   /// Empty if it started; else why it could not, with exit_status() 127 or 126 as in a shell.
   [[nodiscard]] std::string start(const std::vector<std::string>& command);
-  /// Until it has ended.
+  /// Until it has ended. From then on signals are for this process.
   void wait();
   /// As a shell gives it: 128 + signal if it was killed.
   [[nodiscard]] int exit_status() const { return exit_status_; }
@@ -24,6 +24,7 @@ class WatchedCommand {
  private:
   sigset_t watched_{};
   sigset_t before_{};
+  sighandler_t before_pipe_ = SIG_DFL;
   pid_t pid_ = -1;
   int exit_status_ = 0;
 };

@@ -23,6 +23,10 @@ constexpr Status kNotSupported = 2;
 constexpr Status kNoSymbol = 5;  // also ours: this version has no such function
 constexpr Status kNoPermission = 10;
 constexpr Status kNoData = 40;
+/// Asked a moment later, the driver may answer: it was too slow, wants to be asked again, or is busy.
+constexpr bool passes(Status status) {
+  return status == 8 || status == 9 || status == 30;
+}
 
 constexpr std::uint64_t kInitAmdGpus = 2;
 constexpr std::uint32_t kClockOfCores = 0;  // "GFX", "SYS"
@@ -131,6 +135,8 @@ class AmdsmiApi {
   AmdsmiApi& operator=(const AmdsmiApi&) = delete;
   ~AmdsmiApi();
 
+  /// See VendorLibrary::name().
+  [[nodiscard]] const std::string& library() const { return library_.name(); }
   [[nodiscard]] int major() const { return major_; }
   /// "AMD SMI 26.2".
   [[nodiscard]] const std::string& version() const { return version_; }

@@ -94,6 +94,8 @@ class AmdsmiDevice::Gpu {
   [[nodiscard]] std::pair<Status, double> temperature() const;
 
  private:
+  Status list_clocks(std::set<int>& clocks) const;
+  [[nodiscard]] std::optional<AmdsmiApi::Range> manual_range() const;
   [[nodiscard]] std::string undo_half(const std::string& before) const;
   [[nodiscard]] Status set_state(const SavedState& saved) const;
   [[nodiscard]] std::pair<Status, AmdsmiApi::EnergyCount> read_energy() const;
@@ -120,18 +122,24 @@ class AmdsmiDevice::Gpu {
   bool energy_moves_ = false;
 };
 
-Status AmdsmiDevice::Gpu::look_for_clocks() {
-  const std::lock_guard lock(clocks_mutex_);
-  if (clocks_are_all_) return kSuccess;
+/// As the driver lists them now, but for deep sleep.
+Status AmdsmiDevice::Gpu::list_clocks(std::set<int>& clocks) const {
   amdsmi::Frequencies frequencies{};
   if (const Status status = api_.get_frequencies(handle_, frequencies); status != kSuccess) return status;
-  std::set<int> clocks;
   for (std::size_t i = 0; i < frequencies.count; ++i) {
     constexpr std::uint64_t kFastest = 100'000;  // MHz; beyond it are sentinels
     const std::uint64_t mhz = (frequencies.hertz[i] + kHertzInMhz / 2) / kHertzInMhz;
     if (mhz > 0 && mhz < kFastest) clocks.insert(static_cast<int>(mhz));
   }
   if (frequencies.has_deep_sleep && clocks.size() > 1) clocks.erase(clocks.begin());
+  return kSuccess;
+}
+
+Status AmdsmiDevice::Gpu::look_for_clocks() {
+  const std::lock_guard lock(clocks_mutex_);
+  if (clocks_are_all_) return kSuccess;
+  std::set<int> clocks;
+  if (const Status status = list_clocks(clocks); status != kSuccess) return status;
   if (clocks.empty()) return clocks_.empty() ? amdsmi::kNoData : kSuccess;
   if (clocks.size() <= kMostOfContinuous) {
     int low = *clocks.begin();
@@ -160,11 +168,21 @@ std::string AmdsmiDevice::Gpu::state() const {
   std::uint32_t level = 0;
   if (api_.get_level(handle_, level) != kSuccess) return {};
   std::string text = std::string(kLevel) + std::to_string(level);
-  AmdsmiApi::Range range{};
-  if (level == amdsmi::kLevelManual && api_.get_range(handle_, range) == kSuccess) {
-    text += "-" + std::to_string(range.min_mhz) + "-" + std::to_string(range.max_mhz);
-  }
+  if (level != amdsmi::kLevelManual) return text;
+  if (const auto range = manual_range())
+    text += "-" + std::to_string(range->min_mhz) + "-" + std::to_string(range->max_mhz);
   return text;
+}
+
+/// What a GPU whose level is manual is limited to. Where the library does not tell, its list of clocks does:
+/// while a range is set it begins and ends with that.
+std::optional<AmdsmiApi::Range> AmdsmiDevice::Gpu::manual_range() const {
+  AmdsmiApi::Range range{};
+  if (api_.get_range(handle_, range) == kSuccess) return range;
+  std::set<int> clocks;
+  if (list_clocks(clocks) != kSuccess || clocks.size() < 2) return std::nullopt;
+  return AmdsmiApi::Range{static_cast<std::uint64_t>(*clocks.begin()),
+                          static_cast<std::uint64_t>(*clocks.rbegin())};
 }
 
 void AmdsmiDevice::Gpu::lock_clock(Megahertz clock) {
@@ -233,18 +251,20 @@ Ability AmdsmiDevice::Gpu::counts_energy() {
   const std::lock_guard lock(energy_mutex_);
   if (energy_moves_) return {};
   const auto until = std::chrono::steady_clock::now() + kFrozen;
-  const auto [status, first] = read_energy();
-  if (status != kSuccess) return {api_.text_of(status), ""};
-  if (first.accumulator == 0 && is_double()) return {"the other die of its card counts for both", ""};
+  std::optional<std::uint64_t> first;
+  Ability ability{"its energy counter does not move", ""};
   while (std::chrono::steady_clock::now() < until) {
+    if (const auto [status, count] = read_energy(); status == kSuccess) {
+      if (count.accumulator == 0 && is_double()) return {"the other die of its card counts for both", ""};
+      energy_moves_ = first && count.accumulator != *first;
+      if (energy_moves_) return {};
+      first = count.accumulator;
+    } else if (ability = {api_.text_of(status), ""}; !amdsmi::passes(status)) {
+      return ability;
+    }
     std::this_thread::sleep_for(kPoll);
-    const auto [later_status, later] = read_energy();
-    if (later_status != kSuccess) return {api_.text_of(later_status), ""};
-    if (later.accumulator == first.accumulator) continue;
-    energy_moves_ = true;
-    return {};
   }
-  return {"its energy counter does not move", ""};
+  return ability;
 }
 
 std::pair<Status, AmdsmiApi::EnergyCount> AmdsmiDevice::Gpu::read_energy() const {
@@ -330,6 +350,7 @@ std::pair<Status, double> AmdsmiDevice::Gpu::temperature() const {
 AmdsmiDevice::AmdsmiDevice(std::optional<std::string> library, const std::vector<std::string>& selection,
                            DeviceAccess access)
     : library_(std::move(library)), access_(access), api_(std::make_unique<AmdsmiApi>(library_)) {
+  if (library_) library_ = api_->library();
   std::vector<std::unique_ptr<Gpu>> all;
   std::set<std::string> seen;
   for (const amdsmi::Handle handle : api_->gpus()) {

@@ -81,6 +81,7 @@ constexpr unsigned kClockSm = 1;
 constexpr unsigned kClockMemory = 2;
 constexpr unsigned kFieldTotalEnergy = 83;    // mJ
 constexpr unsigned kFieldPowerInstant = 186;  // mW
+constexpr unsigned kFieldEnergy = 191;        // mJ
 constexpr unsigned kScopeGpu = 0;
 constexpr unsigned kScopeModule = 1;
 constexpr unsigned kVolta = 5;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -136,8 +137,24 @@ Answer<EnergyReading> read_counter(const Api& api, Handle gpu, Source source) {
     const Status status = api.total_energy(gpu, &millijoules);
     return {status, {Joules(static_cast<double>(millijoules) * kPerMilli), HostTimeline().now()}};
   }
-  const auto [status, field] = nvml::read_field(api, gpu, nvml::kFieldTotalEnergy, scope_of(source));
+  // Only the newer of the two fields, the same for the GPU, knows scopes.
+  const unsigned number = source == Source::kModuleField ? nvml::kFieldEnergy : nvml::kFieldTotalEnergy;
+  const auto [status, field] = nvml::read_field(api, gpu, number, scope_of(source));
   return {status, {Joules(field.number * kPerMilli), on_our_timeline(field.timestamp_us)}};
+}
+
+/// Drivers that are asked often say now and then that they cannot: that passes. `is_doubtful`: other answers
+/// that do.
+template <class Doubt>
+Answer<EnergyReading> read_patiently(const Api& api, Handle gpu, Source source, const Doubt& is_doubtful) {
+  using std::chrono::milliseconds;
+  Answer<EnergyReading> answer = read_counter(api, gpu, source);
+  for (const auto wait : {milliseconds(10), milliseconds(20), milliseconds(40)}) {
+    if (!is_doubtful(answer) && answer.status.code != nvml::kNotSupported) break;
+    std::this_thread::sleep_for(wait);
+    answer = read_counter(api, gpu, source);
+  }
+  return answer;
 }
 
 struct PowerReading {
@@ -145,23 +162,14 @@ struct PowerReading {
   Source source = Source::kGpuField;
 };
 
-Answer<PowerReading> read_power(const Api& api, Handle gpu) {
-  Answer<PowerReading> answer;
-  for (const Source source : kSources) {
-    double milliwatts = 0;
-    if (source == Source::kCall) {
-      unsigned value = 0;
-      answer.status = api.power_usage(gpu, &value);
-      milliwatts = value;
-    } else {
-      const auto [status, field] = nvml::read_field(api, gpu, nvml::kFieldPowerInstant, scope_of(source));
-      answer.status = status;
-      milliwatts = field.number;
-    }
-    answer.value = {Watts(milliwatts * kPerMilli), source};
-    if (!answer.status.asks_for_another_way()) break;
+Answer<PowerReading> read_power_by(Source source, const Api& api, Handle gpu) {
+  if (source == Source::kCall) {
+    unsigned milliwatts = 0;
+    const Status status = api.power_usage(gpu, &milliwatts);
+    return {status, {Watts(milliwatts * kPerMilli), source}};
   }
-  return answer;
+  const auto [status, field] = nvml::read_field(api, gpu, nvml::kFieldPowerInstant, scope_of(source));
+  return {status, {Watts(field.number * kPerMilli), source}};
 }
 
 Answer<Watts> read_power_cap(const Api& api, Handle gpu) {
@@ -220,32 +228,40 @@ struct NvmlDevice::Gpu {
   std::mutex clocks_mutex;
   std::vector<Megahertz> clocks;
 
+  std::atomic<std::optional<Source>> power_source;
+
   [[nodiscard]] Answer<EnergyReading> first_energy(const Api& api);
   [[nodiscard]] Answer<EnergyReading> next_energy(const Api& api) const;
+  [[nodiscard]] Answer<PowerReading> power(const Api& api);
 };
 
 /// Finds out which source works. With its mutex held.
 Answer<EnergyReading> NvmlDevice::Gpu::first_energy(const Api& api) {
   Answer<EnergyReading> answer;
   for (const Source source : kSources) {
-    answer = read_counter(api, handle, source);
+    answer = read_patiently(api, handle, source, [](const auto&) { return false; });
     if (answer.status.ok()) energy_source = source;
     if (!answer.status.asks_for_another_way()) break;
   }
   return answer;
 }
 
-/// From the source that has worked before. Drivers that are asked often say now and then that they cannot, or
-/// zero: that passes. With its mutex held.
+/// From the source that has worked before. With its mutex held.
 Answer<EnergyReading> NvmlDevice::Gpu::next_energy(const Api& api) const {
-  using std::chrono::milliseconds;
-  Answer<EnergyReading> answer = read_counter(api, handle, *energy_source);
-  for (const auto wait : {milliseconds(10), milliseconds(20), milliseconds(40)}) {
-    const bool is_zero = answer.status.ok() && answer.value.total == Joules(0) && last_energy &&
-                         last_energy->total > Joules(0);
-    if (!is_zero && answer.status.code != nvml::kNotSupported) break;
-    std::this_thread::sleep_for(wait);
-    answer = read_counter(api, handle, *energy_source);
+  return read_patiently(api, handle, *energy_source, [&](const Answer<EnergyReading>& answer) {
+    return answer.status.ok() && answer.value.total == Joules(0) && last_energy &&
+           last_energy->total > Joules(0);
+  });
+}
+
+/// From the source that has worked before: those of different scopes do not add up to one curve.
+Answer<PowerReading> NvmlDevice::Gpu::power(const Api& api) {
+  if (const std::optional<Source> known = power_source) return read_power_by(*known, api, handle);
+  Answer<PowerReading> answer;
+  for (const Source source : kSources) {
+    answer = read_power_by(source, api, handle);
+    if (answer.status.ok()) power_source = source;
+    if (!answer.status.asks_for_another_way()) break;
   }
   return answer;
 }
@@ -254,7 +270,9 @@ NvmlDevice::NvmlDevice(std::optional<std::string> library, const std::vector<std
                        DeviceAccess access)
     : library_(std::move(library)), access_(access) {
   const VendorLibrary::Search search{{"libnvidia-ml.so.1"}, {}};
-  api_ = std::make_unique<Api>(VendorLibrary(search, library_));
+  const VendorLibrary loaded(search, library_);
+  if (library_) library_ = loaded.name();
+  api_ = std::make_unique<Api>(loaded);
   session_ = std::make_unique<Session>(*api_);
   open_all();
   if (!selection.empty()) open_selected(selection);
@@ -265,7 +283,6 @@ NvmlDevice::~NvmlDevice() = default;
 void NvmlDevice::open_all() {
   unsigned count = 0;
   if (const Status status = api_->count(&count); !status.ok()) fail("count GPUs", "", *api_, status);
-  std::string left_out;
   for (unsigned number = 0; number < count; ++number) {
     auto gpu = std::make_unique<Gpu>();
     gpu->number = number;
@@ -273,7 +290,7 @@ void NvmlDevice::open_all() {
     std::array<char, 96> uuid{};
     if (status.ok()) status = api_->uuid(gpu->handle, uuid.data(), static_cast<unsigned>(uuid.size() - 1));
     if (!status.ok()) {
-      left_out += "; GPU " + std::to_string(number) + ": " + api_->text_of(status);
+      left_out_.push_back("GPU " + std::to_string(number) + ": " + api_->text_of(status));
       continue;
     }
     std::array<char, 96> model{};
@@ -282,7 +299,10 @@ void NvmlDevice::open_all() {
     api_->architecture(gpu->handle, &gpu->architecture);
     gpus_.push_back(std::move(gpu));
   }
-  if (gpus_.empty()) throw DeviceError("open GPUs", "", "there is none that this process may use" + left_out);
+  if (!gpus_.empty()) return;
+  std::string why = "there is none that this process may use";
+  for (const std::string& gpu : left_out_) why += "; " + gpu;
+  throw DeviceError("open GPUs", "", why);
 }
 
 void NvmlDevice::open_selected(const std::vector<std::string>& selection) {
@@ -309,6 +329,7 @@ void NvmlDevice::open_selected(const std::vector<std::string>& selection) {
     fail("open GPU", name, *api_, status);
   }
   gpus_ = std::move(selected);
+  left_out_.clear();  // who names GPUs knows what is missing
 }
 
 std::string NvmlDevice::spec() const {
@@ -361,7 +382,7 @@ GpuAbilities NvmlDevice::abilities(GpuId id) {
     abilities.energy =
         refused(*api_, gpu.energy_source ? gpu.next_energy(*api_).status : gpu.first_energy(*api_).status);
   }
-  abilities.power = refused(*api_, read_power(*api_, gpu.handle).status);
+  abilities.power = refused(*api_, gpu.power(*api_).status);
   abilities.power_cap = refused(*api_, read_power_cap(*api_, gpu.handle).status);
   abilities.temperature = refused(*api_, read_temperature(*api_, gpu.handle).status);
   abilities.event_reasons = refused(*api_, event_bits(*api_, gpu.handle).status);
@@ -376,7 +397,7 @@ std::vector<std::string> NvmlDevice::remarks(Gpu& gpu) const {
     if (gpu.energy_source == Source::kModuleField)
       remarks.push_back(std::string("energy covers ") + kModuleRemark);
   }
-  const auto power = read_power(*api_, gpu.handle);
+  const auto power = gpu.power(*api_);
   if (power.status.ok() && power.value.source == Source::kModuleField)
     remarks.push_back(std::string("power covers ") + kModuleRemark);
   if (power.status.ok() && power.value.source == Source::kCall && gpu.architecture >= nvml::kAmpere) {
@@ -466,6 +487,8 @@ EnergyReading NvmlDevice::energy(GpuId id) {
     throw DeviceError(kOperation, gpu.identity.uuid, kMigIsOn);
   const auto [status, reading] = gpu.energy_source ? gpu.next_energy(*api_) : gpu.first_energy(*api_);
   demand(kOperation, gpu.identity, *api_, status);
+  // Not every driver dates a reading by its tick; one that shows nothing new is the last one again.
+  if (gpu.last_energy && reading.total == gpu.last_energy->total) return *gpu.last_energy;
   const std::optional<EnergyReading> last = std::exchange(gpu.last_energy, reading);
   if (last && reading.total < last->total) {
     throw DeviceError(kOperation, gpu.identity.uuid,
@@ -489,8 +512,8 @@ Seconds NvmlDevice::energy_refresh_period() {
 }
 
 Watts NvmlDevice::power(GpuId id) {
-  const Gpu& gpu = at(id);
-  const auto power = read_power(*api_, gpu.handle);
+  Gpu& gpu = at(id);
+  const auto power = gpu.power(*api_);
   demand("read power", gpu.identity, *api_, power.status);
   return power.value.watts;
 }

@@ -45,16 +45,14 @@ bool belongs_to_root(const std::string& path) {
   return ::stat(path.c_str(), &status) == 0 && status.st_uid == 0 && (status.st_mode & S_IWOTH) == 0;
 }
 
-/// The same of the file that `path` leads to and of every folder above it.
-bool only_root_can_change(const std::string& path) {
-  std::error_code error;
-  std::filesystem::path file = std::filesystem::canonical(path, error);
-  if (error) return false;
+/// The same of every folder above it. `file` has no links in it. In a folder with the sticky bit, such as
+/// /tmp, nobody replaces what belongs to root.
+bool only_root_can_change(std::filesystem::path file) {
   for (; file != file.root_path(); file = file.parent_path()) {
     struct stat status {};
-    constexpr mode_t kOthers = S_IWGRP | S_IWOTH;
-    if (::stat(file.c_str(), &status) != 0 || status.st_uid != 0 || (status.st_mode & kOthers) != 0)
-      return false;
+    if (::lstat(file.c_str(), &status) != 0 || status.st_uid != 0) return false;
+    const bool is_open = (status.st_mode & (S_IWGRP | S_IWOTH)) != 0;
+    if (is_open && !(S_ISDIR(status.st_mode) && (status.st_mode & S_ISVTX) != 0)) return false;
   }
   return true;
 }
@@ -72,12 +70,16 @@ VendorLibrary::VendorLibrary(const Search& search, const std::optional<std::stri
   if (path) {
     if (!path->starts_with("/"))
       throw InputError("", 0, "library", "'" + *path + "' is not an absolute path");
+    // Links are followed once: what is checked is what is loaded, now and when a journal names it again.
+    std::error_code error;
+    const std::filesystem::path file = std::filesystem::canonical(*path, error);
+    if (error) throw DeviceError("load driver library", "", *path + ": " + error.message());
     // Who may run this by sudo may not thereby run what he likes as root.
-    if (calling_user() && !only_root_can_change(*path)) {
+    if (calling_user() && !only_root_can_change(file)) {
       throw DeviceError("load driver library", "",
-                        *path + " could have been put there by somebody other than root");
+                        file.string() + " could have been put there by somebody other than root");
     }
-    if (load(*path)) return;
+    if (load(file)) return;
     throw DeviceError("load driver library", "", reasons);
   }
   const auto load_from = [&](const std::string& folder, const std::string& name, bool from_root_only) {

@@ -26,7 +26,7 @@ class VendorLibrary {
   [[nodiscard]] Function* find(const char* name) const {
     return reinterpret_cast<Function*>(symbol(name));
   }
-  /// As it was loaded: an absolute path, or a soname.
+  /// As it was loaded: an absolute path (without links, if it was named), or a soname.
   [[nodiscard]] const std::string& name() const { return name_; }
 
  private:

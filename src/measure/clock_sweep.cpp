@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "slackline/base/error.h"
 #include "slackline/measure/line_fit.h"
 
 namespace slackline {
@@ -67,6 +68,7 @@ struct ClockSweep::Window {
   bool settled = false;            // the clock has arrived
   std::size_t runs_before = 0;     // completed when it had, plus the warm-up
   std::vector<TickSeries> series;  // a GPU
+  EventReasons reasons;            // of any GPU, while it was open
   // Over the clocks so far, for the end of the sweep.
   int rises = 0;
   std::optional<Measurement> previous;
@@ -86,8 +88,10 @@ struct ClockSweep::Stage {
   std::vector<Megahertz> clocks;
   Megahertz clock;
   Seconds clock_since;  // asked for
+  std::optional<Seconds> failing_since;
   std::map<InstructionKind, Window> windows;
   std::vector<Waiting> waiting;
+  Slowdown slowdown;
   StageProfile profile;
 
   [[nodiscard]] std::uint32_t open_kinds() const {
@@ -109,9 +113,7 @@ struct ClockSweep::Stage {
     return time > Seconds(0) ? std::optional(energy / time) : std::nullopt;
   }
   /// Of the GPU that has been seen waiting least.
-  [[nodiscard]] Seconds time_waited() const {
-    return std::ranges::min(waiting, {}, &Waiting::time).time;
-  }
+  [[nodiscard]] Seconds time_waited() const { return std::ranges::min(waiting, {}, &Waiting::time).time; }
 };
 
 ClockSweep::ClockSweep(Device& device, std::vector<std::vector<GpuId>> stage_gpus, const InstructionLog& log,
@@ -119,7 +121,7 @@ ClockSweep::ClockSweep(Device& device, std::vector<std::vector<GpuId>> stage_gpu
     : device_(device), log_(log), control_(control), options_(options) {
   for (auto& gpus : stage_gpus) {
     auto stage = std::make_unique<Stage>();
-    stage->number = static_cast<int>(stages_.size());
+    stage->number = stage->slowdown.stage = static_cast<int>(stages_.size());
     stage->clocks = options.read_only ? std::vector{Megahertz(0)} : device.supported_clocks(gpus.front());
     stage->waiting.resize(gpus.size());
     stage->profile.tensor_parallel = static_cast<int>(gpus.size());
@@ -184,6 +186,7 @@ void ClockSweep::begin_clock(Stage& stage, std::size_t clock_index, Seconds now)
   for (auto& [kind, window] : stage.windows) {
     window.done = window.finished;
     window.settled = false;
+    window.reasons = {};
     for (TickSeries& series : window.series) series.clear();
   }
   // A stage that is through goes back to full speed: it must not slow down the others.
@@ -193,7 +196,23 @@ void ClockSweep::begin_clock(Stage& stage, std::size_t clock_index, Seconds now)
   control_.set_repeat(stage.number, stage.open_kinds());
 }
 
+/// Drivers that are asked often fail now and then, and a counter that was reset counts anew: what was being
+/// measured begins anew, too.
 void ClockSweep::watch(Stage& stage, Seconds now) {
+  try {
+    look_at(stage, now);
+    stage.failing_since.reset();
+  } catch (const DeviceError&) {
+    if (!stage.failing_since) stage.failing_since = now;
+    if (now - *stage.failing_since > options_.fault_patience) throw;
+    for (auto& [kind, window] : stage.windows) {
+      for (TickSeries& series : window.series) series.clear();
+    }
+    for (Waiting& gpu : stage.waiting) gpu.last.reset();
+  }
+}
+
+void ClockSweep::look_at(Stage& stage, Seconds now) {
   watch_waiting(stage);
   const auto repetition = log_.repetition(stage.number);
   if (!repetition) return;
@@ -225,6 +244,10 @@ void ClockSweep::measure(Stage& stage, Window& window, const InstructionLog::Rep
     const EnergyReading reading = device_.energy(stage.gpus[g]);
     if (reading.at >= warm_since) window.series[g].add(reading);
     ticks = std::min(ticks, window.series[g].ticks());
+    try {
+      window.reasons |= device_.event_reasons(stage.gpus[g]);
+    } catch (const DeviceError&) {  // not every GPU tells
+    }
   }
   const std::size_t runs = repetition.ends.size() - window.runs_before;
   if (runs < options_.least_runs || ticks < options_.least_ticks) return;
@@ -265,11 +288,23 @@ void ClockSweep::close(Stage& stage, Window& window, const Measurement& measured
   window.finished = window.rises >= options_.rises;
   window.previous = measured;
   window.done = true;
+  if (window.reasons.throttles()) {
+    ++stage.slowdown.windows;
+    stage.slowdown.reasons |= window.reasons;
+  }
   control_.set_repeat(stage.number, stage.open_kinds());
 }
 
-/// Until the stage has been seen waiting long enough, as it has in most sweeps. The others repeat whatever they
-/// come to, so that it waits for one of them. False if the timeline ended.
+std::vector<ClockSweep::Slowdown> ClockSweep::slowdowns() const {
+  std::vector<Slowdown> slowdowns;
+  for (const auto& stage : stages_) {
+    if (stage->slowdown.windows > 0) slowdowns.push_back(stage->slowdown);
+  }
+  return slowdowns;
+}
+
+/// Until the stage has been seen waiting long enough, as it has in most sweeps. The others repeat whatever
+/// they come to, so that it waits for one of them. False if the timeline ended.
 bool ClockSweep::make_wait(Stage& stage, Timeline& timeline) {
   if (stages_.size() == 1) return true;  // for whom?
   const Seconds period = device_.energy_refresh_period();
@@ -284,7 +319,7 @@ bool ClockSweep::make_wait(Stage& stage, Timeline& timeline) {
   if (stage.time_waited() < enough) repeat_others(~0U);
   while (going_on && stage.time_waited() < enough && timeline.now() < since + options_.waiting_patience) {
     going_on = timeline.sleep_until(timeline.now() + period / 2);
-    watch_waiting(stage);
+    watch(stage, timeline.now());
   }
   repeat_others(0);
   return going_on;

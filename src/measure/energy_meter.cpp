@@ -13,56 +13,10 @@ namespace {
 constexpr std::size_t kReadingsKept = 1024;
 /// For the last ticks; a counter that has not moved by then stands still.
 constexpr auto kPatience = std::chrono::seconds(5);
+/// A GPU that cannot be read for so long is gone.
+constexpr Seconds kFaultPatience(5);
 
-}  // namespace
-
-EnergyMeter::EnergyMeter(Device& device, std::vector<GpuId> gpus, std::unique_ptr<Timeline> timeline)
-    : device_(device), gpus_(std::move(gpus)), timeline_(std::move(timeline)), readings_(gpus_.size()) {
-  thread_ = std::thread([this] { follow(); });
-}
-
-EnergyMeter::~EnergyMeter() {
-  thread_.join();
-}
-
-void EnergyMeter::follow() {
-  try {
-    const Seconds pause = device_.energy_refresh_period() / 2;
-    do {
-      sample();
-    } while (timeline_->sleep_until(timeline_->now() + pause));
-  } catch (const DeviceError&) {
-    // The GPU is gone, or all was over before its counter was known: what was not answered stays unanswered.
-  }
-  {
-    const std::lock_guard lock(mutex_);
-    ended_ = true;
-  }
-  answered_.notify_all();
-}
-
-void EnergyMeter::sample() {
-  std::vector<EnergyReading> fresh;
-  fresh.reserve(gpus_.size());
-  for (const GpuId gpu : gpus_) fresh.push_back(device_.energy(gpu));
-  const std::lock_guard lock(mutex_);
-  for (std::size_t g = 0; g < gpus_.size(); ++g) {
-    auto& readings = readings_[g];
-    if (readings.empty() || fresh[g].at > readings.back().at) readings.push_back(fresh[g]);
-    if (readings.size() > kReadingsKept) readings.pop_front();
-  }
-  if (open_marks_.empty()) return;
-  Seconds reached = readings_.front().back().at;
-  for (const auto& readings : readings_) reached = std::min(reached, readings.back().at);
-  while (!open_marks_.empty() && *open_marks_.begin() <= reached) {
-    Joules& energy = answers_[*open_marks_.begin()];
-    for (const auto& readings : readings_) energy += interpolate(readings, *open_marks_.begin());
-    open_marks_.erase(open_marks_.begin());
-  }
-  if (open_marks_.empty()) answered_.notify_all();
-}
-
-Joules EnergyMeter::interpolate(const std::deque<EnergyReading>& readings, Seconds moment) const {
+Joules interpolate(const std::deque<EnergyReading>& readings, Seconds moment) {
   const auto after = std::lower_bound(readings.begin(), readings.end(), moment,
                                       [](const EnergyReading& reading, Seconds t) { return reading.at < t; });
   if (after == readings.begin()) return after->total;
@@ -70,15 +24,102 @@ Joules EnergyMeter::interpolate(const std::deque<EnergyReading>& readings, Secon
   return before.total + (after->total - before.total) * ((moment - before.at) / (after->at - before.at));
 }
 
+}  // namespace
+
+EnergyMeter::EnergyMeter(Device& device, std::vector<GpuId> gpus, std::unique_ptr<Timeline> timeline)
+    : device_(device), timeline_(std::move(timeline)) {
+  for (const GpuId gpu : gpus) counters_.push_back({gpu, {}, 0, {}});
+  thread_ = std::thread([this] { follow(); });
+  std::unique_lock lock(mutex_);
+  answered_.wait(lock, [this] { return begun_ || ended_; });
+}
+
+EnergyMeter::~EnergyMeter() {
+  thread_.join();
+}
+
+void EnergyMeter::follow() {
+  std::string fault;
+  try {
+    const Seconds pause = device_.energy_refresh_period() / 2;
+    do {
+      sample();
+    } while (timeline_->sleep_until(timeline_->now() + pause));
+  } catch (const DeviceError& error) {
+    fault = error.what();
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+    fault_ = std::move(fault);
+  }
+  answered_.notify_all();
+}
+
+void EnergyMeter::sample() {
+  for (Counter& counter : counters_) read(counter);
+  const std::lock_guard lock(mutex_);
+  begun_ = true;
+  answer_marks();
+  answered_.notify_all();
+}
+
+void EnergyMeter::read(Counter& counter) {
+  EnergyReading fresh;
+  try {
+    fresh = device_.energy(counter.gpu);
+    counter.failing_since.reset();
+  } catch (const DeviceError&) {
+    const Seconds now = timeline_->now();
+    if (!counter.failing_since) counter.failing_since = now;
+    if (now - *counter.failing_since > kFaultPatience) throw;
+    return;
+  }
+  auto& readings = counter.readings;
+  if (!readings.empty() && fresh.total < readings.back().total) {
+    ++counter.resets;
+    readings.clear();
+  }
+  if (readings.empty() || fresh.at > readings.back().at) readings.push_back(fresh);
+  if (readings.size() > kReadingsKept) readings.pop_front();
+}
+
+/// With the mutex held.
+void EnergyMeter::answer_marks() {
+  if (std::ranges::any_of(counters_, [](const Counter& counter) { return counter.readings.empty(); })) return;
+  const auto reached_by = [](const Counter& counter) { return counter.readings.back().at; };
+  const auto known_from = [](const Counter& counter) { return counter.readings.front().at; };
+  const Seconds reached = reached_by(*std::ranges::min_element(counters_, {}, reached_by));
+  const Seconds begin = known_from(*std::ranges::max_element(counters_, {}, known_from));
+  while (!open_marks_.empty() && *open_marks_.begin() <= reached) {
+    const Seconds moment = *open_marks_.begin();
+    open_marks_.erase(open_marks_.begin());
+    if (moment < begin) continue;  // nobody was looking
+    Answer& answer = answers_[moment];
+    for (const Counter& counter : counters_) {
+      answer.total += interpolate(counter.readings, moment);
+      answer.resets += counter.resets;
+    }
+  }
+}
+
 void EnergyMeter::mark(Seconds moment) {
   const std::lock_guard lock(mutex_);
   if (!answers_.contains(moment)) open_marks_.insert(moment);
 }
 
-std::optional<Joules> EnergyMeter::energy_until(Seconds moment) const {
+bool EnergyMeter::is_open(Seconds moment) const {
   const std::lock_guard lock(mutex_);
-  const auto answer = answers_.find(moment);
-  return answer == answers_.end() ? std::nullopt : std::optional(answer->second);
+  return open_marks_.contains(moment);
+}
+
+std::optional<Joules> EnergyMeter::energy_between(Seconds begin, Seconds end) const {
+  const std::lock_guard lock(mutex_);
+  const auto from = answers_.find(begin);
+  const auto to = answers_.find(end);
+  if (from == answers_.end() || to == answers_.end()) return std::nullopt;
+  if (from->second.resets != to->second.resets) return std::nullopt;
+  return to->second.total - from->second.total;
 }
 
 void EnergyMeter::forget_before(Seconds moment) {
@@ -89,6 +130,11 @@ void EnergyMeter::forget_before(Seconds moment) {
 void EnergyMeter::finish() {
   std::unique_lock lock(mutex_);
   answered_.wait_for(lock, kPatience, [this] { return open_marks_.empty() || ended_; });
+}
+
+std::string EnergyMeter::fault() const {
+  const std::lock_guard lock(mutex_);
+  return fault_;
 }
 
 }  // namespace slackline

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "slackline/base/error.h"
+#include "slackline/base/number_text.h"
 
 namespace slackline {
 namespace {
@@ -16,11 +17,14 @@ namespace {
 constexpr std::size_t kKept = 128;
 constexpr std::size_t kEnoughTicks = 20;
 constexpr double kDisagreement = 0.10;
+/// Readings of power stand for the whole window if they cover so much of it.
+constexpr double kEnoughOfTheTime = 0.9;
 /// From Ampere on, most drivers give the mean of the last second as power.
 constexpr Seconds kDriverAverage{1.0};
-/// With a counter that does not tick after the end: this many periods, or this long.
+/// For the tick after the end: this many periods, at least and at most so long.
 constexpr double kPatiencePeriods = 10;
 constexpr Seconds kPatience{1.0};
+constexpr Seconds kMostPatience{5.0};
 
 struct Sample {
   Seconds at;
@@ -176,7 +180,11 @@ class PowerLog::Gpu {
     use.gpu = gpu_;
     use.time = end - begin;
     add_energy(use, begin, end);
-    if (last_power_) {
+    const bool is_gone = !read_power_.why_not().empty() && power_time_ < use.time * kEnoughOfTheTime;
+    if (last_power_ && is_gone) {
+      use.why_no_power = "it could be read for " + fixed_text(power_time_.value(), 1) + " of " +
+                         fixed_text(use.time.value(), 1) + " s only: " + read_power_.why_not();
+    } else if (last_power_) {
       const bool is_sampled = power_time_ > Seconds(0);
       use.sampled_energy = (is_sampled ? power_sum_ / power_time_ : last_power_->second) * use.time;
     } else {
@@ -287,7 +295,9 @@ PowerLog::PowerLog(Device& device, std::vector<GpuId> gpus, std::unique_ptr<Time
     gpus_.push_back(std::make_unique<Gpu>(device, gpu, abilities));
   }
   try {
-    if (has_counter) patience_ = std::max(kPatience, device.energy_refresh_period() * kPatiencePeriods);
+    if (has_counter) {
+      patience_ = std::clamp(device.energy_refresh_period() * kPatiencePeriods, kPatience, kMostPatience);
+    }
   } catch (const DeviceError&) {
     // Unknown; a second is ten ticks of most.
   }

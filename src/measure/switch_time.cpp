@@ -37,10 +37,12 @@ class Watch {
     Seconds first_there;
     int there = 0;
     while (true) {
-      last_ = device_.observed_clock(gpu_);
+      const bool is_read = read();
       const Seconds now = timeline_.now();  // after the reading: by then the clock was seen
-      if (!arrival.first_change && last_ != before) arrival.first_change = now;
-      there = std::abs(last_.value() - target.value()) <= tolerance ? there + 1 : 0;
+      if (is_read && !arrival.first_change && last_ != before) arrival.first_change = now;
+      const bool has_changed = apart == 0 || arrival.first_change;
+      const bool is_there = is_read && has_changed && std::abs(last_.value() - target.value()) <= tolerance;
+      there = is_there ? there + 1 : 0;
       if (there == 1) first_there = now;
       if (there >= options_.stable_polls) {
         arrival.stable = first_there;
@@ -53,7 +55,7 @@ class Watch {
   [[nodiscard]] Megahertz last() const { return last_; }
   /// Why a clock is not there, as far as the driver says.
   [[nodiscard]] std::string lateness(Megahertz target) {
-    std::string text = std::to_string(last_.value()) + " MHz " +
+    std::string text = (fault_.empty() ? std::to_string(last_.value()) + " MHz " : fault_ + "; ") +
                        fixed_text(options_.timeout.value() * 1e3, 0) + " ms after " +
                        std::to_string(target.value()) + " MHz was asked for";
     try {
@@ -66,11 +68,22 @@ class Watch {
   }
 
  private:
+  bool read() {
+    try {
+      last_ = device_.observed_clock(gpu_);
+      fault_.clear();
+    } catch (const DeviceError& error) {
+      fault_ = error.what();
+    }
+    return fault_.empty();
+  }
+
   Device& device_;
   GpuId gpu_;
   Timeline& timeline_;
   const SwitchOptions& options_;
   Megahertz last_;
+  std::string fault_;  // of the last reading
 };
 
 struct Times {
@@ -149,7 +162,7 @@ std::optional<SwitchTimes> summary_of(const std::vector<SwitchTime>& switches) {
     if (!one.stable) continue;
     summary.pairs.push_back(
         {one.pair.from, one.pair.to, one.first_change->value() * kMs, one.stable->value() * kMs});
-    summary.call_ms = std::max(summary.call_ms, one.call.value() * kMs);
+    summary.call_ms = std::max(summary.call_ms, one.call->value() * kMs);
     summary.first_change_ms = std::max(summary.first_change_ms, summary.pairs.back().first_change_ms);
     summary.stable_ms = std::max(summary.stable_ms, summary.pairs.back().stable_ms);
   }

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "json_text.h"
 #include "slackline/base/number_text.h"
 #include "slackline/report/table.h"
 
@@ -30,7 +31,7 @@ std::string costs_text(const ReadingsReport& report) {
 
 std::string refresh_text(const ReadingsReport& report) {
   Table table({"energy counter", "shortest (ms)", "median (ms)", "longest (ms)"});
-  if (report.stated_refresh) table.add_row({"refresh, driver", "", in_ms(*report.stated_refresh), ""});
+  if (report.stated_refresh) table.add_row({"refresh, as we take it", "", in_ms(*report.stated_refresh), ""});
   table.add_row({"refresh, seen " + std::to_string(report.intervals) + " times",
                  report.intervals > 0 ? in_ms(report.shortest) : "-",
                  report.intervals > 0 ? in_ms(report.median) : "-",
@@ -91,7 +92,7 @@ std::string readings_json(const ReadingsReport& report) {
                     {"counted_error_j", report.counted ? Json(report.counted_error.value()) : Json()},
                     {"sampled_j", optional_json(report.sampled)}}},
                   {"warnings", report.warnings}};
-  return json.dump(2) + "\n";
+  return json_text(json);
 }
 
 std::string switches_text(const std::vector<SwitchReport>& switches) {
@@ -99,7 +100,7 @@ std::string switches_text(const std::vector<SwitchReport>& switches) {
   for (const SwitchReport& one : switches) {
     const auto optional_ms = [](const std::optional<Seconds>& time) { return time ? in_ms(*time) : "-"; };
     table.add_row({std::to_string(one.from.value()) + " -> " + std::to_string(one.to.value()),
-                   fixed_text(one.call.value() * 1e3, 2), optional_ms(one.first_change),
+                   one.call ? fixed_text(one.call->value() * 1e3, 2) : "-", optional_ms(one.first_change),
                    optional_ms(one.stable),
                    std::to_string(one.arrived) + " of " + std::to_string(one.switches), one.why_not});
   }
@@ -114,14 +115,14 @@ std::string switches_json(const std::vector<SwitchReport>& switches) {
   for (const SwitchReport& one : switches) {
     json.push_back({{"from_mhz", one.from.value()},
                     {"to_mhz", one.to.value()},
-                    {"call_s", one.call.value()},
+                    {"call_s", optional_json(one.call)},
                     {"first_change_s", optional_json(one.first_change)},
                     {"stable_s", optional_json(one.stable)},
                     {"switches", one.switches},
                     {"arrived", one.arrived}});
     if (!one.why_not.empty()) json.back()["why_not"] = one.why_not;
   }
-  return json.dump(2) + "\n";
+  return json_text(json);
 }
 
 }  // namespace slackline

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "json_text.h"
 #include "slackline/base/number_text.h"
 #include "slackline/report/table.h"
 
@@ -41,7 +42,7 @@ std::string comparison_json(const std::vector<ComparisonRow>& rows) {
     if (row.planning) entry["planning_s"] = row.planning->value();
     json.push_back(std::move(entry));
   }
-  return json.dump(2) + "\n";
+  return json_text(json);
 }
 
 }  // namespace slackline

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "json_text.h"
 #include "slackline/base/number_text.h"
 #include "slackline/report/table.h"
 
@@ -115,6 +116,12 @@ std::string notes_text(const DeviceReport& report) {
   }
   std::string text;
   for (const auto& [note, gpus] : notes.groups()) text += "note" + whom(gpus, report) + ": " + note + "\n";
+  for (const std::string& gpu : report.left_out) text += "left out: the driver's " + gpu + "\n";
+  if (!report.agent.empty()) {
+    text += "agent: " + report.agent +
+            " leases clocks to jobs whose user its policy allows; apply, profile and "
+            "calibrate use it by themselves\n";
+  }
   return text;
 }
 
@@ -163,8 +170,12 @@ std::string device_text(const DeviceReport& report) {
 std::string device_json(const DeviceReport& report) {
   Json gpus = Json::array();
   for (const GpuReport& gpu : report.gpus) gpus.push_back(gpu_json(gpu));
-  const Json json{{"driver", report.driver}, {"device", report.spec}, {"gpus", std::move(gpus)}};
-  return json.dump(2) + "\n";
+  const Json json{{"driver", report.driver},
+                  {"device", report.spec},
+                  {"agent", report.agent.empty() ? Json() : Json(report.agent)},
+                  {"left_out", report.left_out},
+                  {"gpus", std::move(gpus)}};
+  return json_text(json);
 }
 
 std::string gpus_text(const std::vector<GpuId>& gpus) {

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "json_text.h"
 #include "slackline/base/number_text.h"
 #include "slackline/report/table.h"
 
@@ -57,7 +58,7 @@ std::string run_json(const std::vector<RunPhase>& phases, const RunPhase& all_ma
                     {"predicted_saved_percent", predicted_saving(phase, all_max)},
                     {"gap_percent", optional_json(phase.gap_percent)}});
   }
-  return json.dump(2) + "\n";
+  return json_text(json);
 }
 
 }  // namespace slackline

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "json_text.h"
 #include "slackline/base/number_text.h"
 #include "slackline/report/table.h"
 
@@ -117,7 +118,7 @@ std::string schedule_json(const Schedule& schedule, const std::optional<Straggle
                          {"all_max_energy_j", straggler->all_max_energy.value()},
                          {"saved_percent", straggler->saving_percent()}};
   }
-  return json.dump(2) + "\n";
+  return json_text(json);
 }
 
 }  // namespace slackline

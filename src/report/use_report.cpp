@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "json_text.h"
 #include "slackline/base/number_text.h"
 #include "slackline/report/device_report.h"
 #include "slackline/report/table.h"
@@ -129,7 +130,7 @@ std::string use_json(const RunUse& run) {
                   {"sampled_energy_j", quantity_json(total.sampled_energy)},
                   {"mean_power_w", quantity_json(total.mean_power)},
                   {"gpus", std::move(gpus)}};
-  return json.dump(2) + "\n";
+  return json_text(json);
 }
 
 std::vector<std::string> use_notes(const RunUse& run) {

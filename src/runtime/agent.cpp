@@ -1,6 +1,7 @@
 #include "slackline/runtime/agent.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -15,6 +16,7 @@
 #include <cstring>
 #include <new>
 #include <span>
+#include <system_error>
 #include <utility>
 
 #include "gpu_worker.h"
@@ -39,19 +41,12 @@ constexpr int kTickMs = 100;
 constexpr int kTicksPerCall = 10;
 /// Bytes read from one client before the others have their turn.
 constexpr int kMostMessagesAtOnce = 32;
-
-/// Why leases end, as the log and the metrics have it.
-constexpr std::array kEnds{"closed",         "process ended",       "protocol broken", "clock not allowed",
-                           "driver refused", "silent for too long", "agent ended"};
-enum End : std::size_t {
-  kClosed,
-  kProcessEnded,
-  kBreach,
-  kClockRefused,
-  kDriverRefused,
-  kSilent,
-  kAgentEnded
-};
+/// Connections accepted before those who have one have their turn.
+constexpr int kMostAcceptedAtOnce = 16;
+/// Refusals that are logged one by one, a second.
+constexpr int kMostRefusalsLogged = 20;
+/// A driver that takes longer to answer is worth a line.
+constexpr auto kSlowDriver = std::chrono::seconds(10);
 
 // What an epoll token names: the kind of descriptor above, the connection's number below.
 enum class Source : std::uint64_t { kStop, kListener, kWorkers, kTimer, kConnection, kProcess };
@@ -95,6 +90,7 @@ struct Agent::Greeting {
   Clock::time_point since;
   std::vector<std::string> gpus;  // once it has said so
   std::uint64_t start_time = 0;
+  bool is_seen = false;  // to end
 };
 
 struct Agent::Lease {
@@ -118,6 +114,7 @@ struct Agent::Gpu {
   std::vector<Megahertz> clocks;
   std::uint64_t lease = 0;  // who has it; 0: nobody
   bool is_restoring = false;
+  bool is_slow = false;  // and the log says so
   std::unique_ptr<GpuWorker> worker;
 };
 
@@ -131,19 +128,22 @@ Agent::Agent(Device& device, const Journal& journal, AgentOptions options, Log l
       poll_timer_(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) {
   if (!epoll_ || !workers_done_ || !poll_timer_) throw DeviceError("start agent", "", std::strerror(errno));
   if (auto* simulated = dynamic_cast<SimDevice*>(&device_)) world_ = simulated->world().get();
-  auto listening = listen_exclusively(options_.socket_path, options_.socket_mode, options_.socket_owner,
-                                      options_.policy.socket_group());
-  socket_lock_ = std::move(listening.lock);
-  const Journal::Restoration left = journal.restore_leftovers([&] {
-    std::vector<std::unique_ptr<Device>> same;
-    same.push_back(open_device(device_.spec()));
-    return same;
-  });
+  listening_ = std::make_unique<ListeningSocket>(options_.socket_path, options_.socket_mode,
+                                                 options_.socket_owner, options_.policy.socket_group());
+  const Journal::Restoration left = journal.restore_leftovers(
+      [&] {
+        std::vector<std::unique_ptr<Device>> same;
+        same.push_back(open_device(device_.spec()));
+        return same;
+      },
+      // What the administrator says today counts, not what was said when the GPU was changed.
+      options_.is_private ? std::function<Megahertz(const GpuIdentity&)>()
+                          : [&](const GpuIdentity& gpu) { return options_.policy.baseline(gpu); });
   for (const std::string& gpu : left.gpus)
     log_(Importance::kProblem, "restored " + gpu + ", which an agent that died had changed");
   for (const std::string& failure : left.failures) log_(Importance::kProblem, "cannot restore " + failure);
   totals_.leftovers_restored = left.gpus.size();
-  for (const char* end : kEnds) totals_.leases_ended[end] = 0;
+  for (const char* end : std::span(kLeaseEnds).subspan(1)) totals_.leases_ended[end] = 0;
 
   const auto wake = [fd = workers_done_.get()] {
     const std::uint64_t one = 1;
@@ -169,12 +169,15 @@ Agent::Agent(Device& device, const Journal& journal, AgentOptions options, Log l
     std::optional<std::string> state;
     if (entry != unrestored.end()) state = entry->state;
     made->is_restoring = state.has_value();
-    made->worker = std::make_unique<GpuWorker>(device_, world_, gpu, std::move(claims[gpu.index()]), baseline,
-                                               std::move(state), wake);
+    try {
+      made->worker = std::make_unique<GpuWorker>(device_, world_, gpu, std::move(claims[gpu.index()]),
+                                                 baseline, std::move(state), wake);
+    } catch (const std::system_error& error) {
+      throw DeviceError("start a thread for", made->identity.uuid, error.code().message());
+    }
     gpus_.push_back(std::move(made));
   }
-  listener_ = std::move(listening.socket);
-  watch(listener_.get(), token_of(Source::kListener), EPOLLIN);
+  watch(listening_->get(), token_of(Source::kListener), EPOLLIN);
   watch(workers_done_.get(), token_of(Source::kWorkers), EPOLLIN);
   watch(poll_timer_.get(), token_of(Source::kTimer), EPOLLIN);
   if (world_ != nullptr) {
@@ -184,9 +187,18 @@ Agent::Agent(Device& device, const Journal& journal, AgentOptions options, Log l
 }
 
 Agent::~Agent() {
-  while (!leases_.empty()) end_lease(leases_.begin()->first, kAgentEnded);
-  gpus_.clear();  // waits for the workers
-  ::unlink(options_.socket_path.c_str());
+  greetings_.clear();  // nobody gets what becomes free now
+  while (!leases_.empty()) end_lease(leases_.begin()->first, LeaseEnd::kAgentEnded);
+  for (const auto& gpu : gpus_) gpu->worker->stop();
+  const auto have_ended = [&] {
+    return std::ranges::all_of(gpus_, [](const auto& gpu) { return gpu->worker->has_ended(); });
+  };
+  while (!have_ended()) {
+    pollfd waiting{workers_done_.get(), POLLIN, 0};
+    ::poll(&waiting, 1, kTickMs);
+    after_workers();
+    note_slow_drivers();
+  }
 }
 
 void Agent::watch(int fd, std::uint64_t token, std::uint32_t events) {
@@ -224,7 +236,7 @@ void Agent::run(int stop, const std::function<void()>& tick) {
           hear(number);
           break;
         case Source::kProcess:
-          end_lease(number, kProcessEnded);
+          end_lease(number, LeaseEnd::kProcessEnded);
           break;
       }
     }
@@ -232,18 +244,22 @@ void Agent::run(int stop, const std::function<void()>& tick) {
     next_tick = Clock::now() + std::chrono::milliseconds(kTickMs);
     look_after_silence();
     if (ticks++ % kTicksPerCall != 0) continue;
-    for (const auto& gpu : gpus_) gpu->worker->take_reading();
+    note_slow_drivers();
+    sum_up_refusals();
+    if (options_.takes_readings) {
+      for (const auto& gpu : gpus_) gpu->worker->take_reading();
+    }
     if (tick) tick();
   }
 }
 
 void Agent::accept_clients() {
-  while (true) {
-    Descriptor client(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  for (int i = 0; i < kMostAcceptedAtOnce; ++i) {
+    Descriptor client(::accept4(listening_->get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!client) {
       if (errno == EINTR || errno == ECONNABORTED) continue;
       // Out of descriptors: the listener stays readable, so look away until the next tick.
-      if (errno != EAGAIN) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.get(), nullptr);
+      if (errno != EAGAIN) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listening_->get(), nullptr);
       return;
     }
     if (greetings_.size() >= kMostGreetings) greetings_.erase(greeting_too_many());
@@ -282,8 +298,8 @@ void Agent::hear(std::uint64_t number) {
         ::recv(lease.socket.get(), message.data(), message.size(), MSG_DONTWAIT | MSG_TRUNC);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EAGAIN) break;
-    if (count <= 0) return end_lease(number, kClosed);
-    if (count != 1) return end_lease(number, kBreach);
+    if (count <= 0) return end_lease(number, LeaseEnd::kClosed);
+    if (count != 1) return end_lease(number, LeaseEnd::kProtocolBroken);
     lease.heard = Clock::now();
   }
   take_request(lease);
@@ -318,9 +334,11 @@ void Agent::answer(std::uint64_t number) {
 }
 
 /// Why the client does not get what it asks for; empty if it does. `is_passing`: it may before long.
-std::string Agent::reason_to_refuse(const Greeting& greeting, std::vector<std::size_t>& gpus,
+std::string Agent::reason_to_refuse(Greeting& greeting, std::vector<std::size_t>& gpus,
                                     bool& is_passing) const {
-  if (!greeting.peer.began_at(greeting.start_time)) return "the process that connected has ended";
+  const LeasePeer::Standing standing = greeting.peer.standing(greeting.start_time);
+  if (standing == LeasePeer::Standing::kGone) return "the process that connected has ended";
+  greeting.is_seen = standing == LeasePeer::Standing::kHere;
   if (leases_.size() >= kMostLeases) return "the agent has as many leases as it can";
   for (const std::string& name : greeting.gpus) {
     const auto found =
@@ -373,9 +391,21 @@ void Agent::refuse(std::uint64_t number, const std::string& reason) {
   answer.status = LeaseStatus::kRefused;
   reason.copy(answer.text.data(), answer.text.size() - 1);
   send_packet(greeting.socket.get(), std::as_bytes(std::span(&answer, 1)));
-  log_(Importance::kProblem, "refused " + greeting.peer.name() + ": " + reason);
+  if (refusals_logged_ < kMostRefusalsLogged) {
+    ++refusals_logged_;
+    log_(Importance::kProblem, "refused " + greeting.peer.name() + ": " + reason);
+  } else {
+    ++refusals_left_out_;
+  }
   ++totals_.leases_refused;
   greetings_.erase(number);
+}
+
+/// What was refused beyond what is logged one by one.
+void Agent::sum_up_refusals() {
+  refusals_logged_ = 0;
+  if (const int more = std::exchange(refusals_left_out_, 0); more > 0)
+    log_(Importance::kProblem, "refused " + std::to_string(more) + " more");
 }
 
 void Agent::grant(std::uint64_t number, const std::vector<std::size_t>& gpus) {
@@ -399,7 +429,7 @@ void Agent::grant(std::uint64_t number, const std::vector<std::size_t>& gpus) {
   result->gpu_count = static_cast<std::uint32_t>(gpus.size());
   result->clock_count = static_cast<std::uint32_t>(lease->clocks.size());
   for (std::size_t c = 0; c < lease->clocks.size(); ++c) result->clocks_mhz[c] = lease->clocks[c].value();
-  lease->needs_heartbeat = !greeting.peer.process;
+  lease->needs_heartbeat = !greeting.is_seen;
   lease->heard = lease->requested = Clock::now();
 
   LeaseAnswer answer{};
@@ -439,7 +469,7 @@ void Agent::take_request(Lease& lease) {
   if (fresh != 0) {
     if (request.clock > lease.clocks.size()) {
       ++totals_.requests.refused;
-      return end_lease(lease.number, kClockRefused);
+      return end_lease(lease.number, LeaseEnd::kClockNotAllowed);
     }
     lease.seen = request.sequence;
     lease.in_step = request.in_step;
@@ -484,19 +514,22 @@ void Agent::set_polling(bool wanted) {
   ::timerfd_settime(poll_timer_.get(), 0, &timer, nullptr);
 }
 
-void Agent::end_lease(std::uint64_t number, std::size_t end) {
+void Agent::end_lease(std::uint64_t number, LeaseEnd end) {
   const auto found = leases_.find(number);
   if (found == leases_.end()) return;
   const std::unique_ptr<Lease> lease = std::move(found->second);
   leases_.erase(found);
-  lease->memories->result().ended.store(1, std::memory_order_seq_cst);
+  lease->memories->result().ended.store(end, std::memory_order_seq_cst);
   for (const std::size_t index : lease->gpus) {
     gpus_[index]->lease = 0;
     gpus_[index]->is_restoring = true;
     gpus_[index]->worker->restore();
   }
-  ++totals_.leases_ended[kEnds.at(end)];
-  log_(Importance::kRoutine, "the lease of " + lease->peer.name() + " is over: " + kEnds.at(end));
+  ++totals_.leases_ended[text_of(end)];
+  const bool is_ordinary =
+      end == LeaseEnd::kClosed || end == LeaseEnd::kProcessEnded || end == LeaseEnd::kAgentEnded;
+  log_(is_ordinary ? Importance::kRoutine : Importance::kProblem,
+       "the lease of " + lease->peer.name() + " is over: " + text_of(end));
 }
 
 void Agent::after_workers() {
@@ -507,13 +540,13 @@ void Agent::after_workers() {
     const bool is_restored = gpu->is_restoring && gpu->worker->is_restored();
     if (const auto fault = gpu->worker->take_fault()) {
       log_(Importance::kProblem, *fault);
-      if (gpu->lease != 0) end_lease(gpu->lease, kDriverRefused);
+      if (gpu->lease != 0) end_lease(gpu->lease, LeaseEnd::kDriverRefused);
     }
     if (is_restored) gpu->is_restoring = false;
   }
   for (auto next = greetings_.begin(); next != greetings_.end();) {
     const std::uint64_t number = (next++)->first;
-    const Greeting& greeting = *greetings_.at(number);
+    Greeting& greeting = *greetings_.at(number);
     if (greeting.gpus.empty()) continue;
     std::vector<std::size_t> gpus;
     bool is_passing = false;
@@ -531,7 +564,7 @@ void Agent::look_after_silence() {
   for (auto next = leases_.begin(); next != leases_.end();) {
     const Lease& lease = *(next++)->second;
     if (lease.needs_heartbeat && now - lease.heard > options_.heartbeat_patience) {
-      end_lease(lease.number, kSilent);
+      end_lease(lease.number, LeaseEnd::kSilent);
     }
   }
   for (auto next = greetings_.begin(); next != greetings_.end();) {
@@ -544,7 +577,25 @@ void Agent::look_after_silence() {
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = token_of(Source::kListener);
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener_.get(), &event);  // again, if it had been taken out
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listening_->get(), &event);  // again, if it had been taken out
+}
+
+/// Once for each call.
+void Agent::note_slow_drivers() {
+  for (const auto& gpu : gpus_) {
+    const auto time = gpu->worker->in_driver_for();
+    const bool was_slow = std::exchange(gpu->is_slow, time > kSlowDriver);
+    if (!gpu->is_slow || was_slow) continue;
+    log_(Importance::kProblem,
+         gpu->identity.uuid + ": the driver has not answered for " +
+             std::to_string(std::chrono::duration_cast<std::chrono::seconds>(time).count()) + " s");
+  }
+}
+
+std::chrono::nanoseconds Agent::longest_driver_call() const {
+  std::chrono::nanoseconds longest{0};
+  for (const auto& gpu : gpus_) longest = std::max(longest, gpu->worker->in_driver_for());
+  return longest;
 }
 
 AgentMetrics Agent::metrics() const {

@@ -10,12 +10,26 @@ namespace {
 
 /// A clock has arrived, or never will, when this long has passed without another request.
 constexpr auto kSettling = std::chrono::milliseconds(20);
-/// Between two attempts to restore a GPU whose driver refuses.
+/// Where requests come faster than that, the clock is read back this often all the same, before the next.
+constexpr std::int64_t kReadBackNs = 100'000'000;
 /// What a GPU runs at whose driver has refused.
 constexpr Megahertz kUnknown(-1);
+/// Between two attempts to restore a GPU whose driver refuses.
 constexpr auto kRetry = std::chrono::milliseconds(100);
 /// Attempts before an agent that is asked to end leaves a GPU to its successor.
 constexpr int kLastAttempts = 20;
+
+/// Notes since when the driver works on something.
+class InDriver {
+ public:
+  explicit InDriver(std::atomic<std::int64_t>& since_ns) : since_ns_(since_ns) { since_ns_ = steady_ns(); }
+  InDriver(const InDriver&) = delete;
+  InDriver& operator=(const InDriver&) = delete;
+  ~InDriver() { since_ns_ = 0; }
+
+ private:
+  std::atomic<std::int64_t>& since_ns_;
+};
 
 }  // namespace
 
@@ -33,16 +47,26 @@ GpuWorker::GpuWorker(Device& device, SimWorld* world, GpuId gpu, Journal::Claim 
       wake_(std::move(wake)),
       is_changed_(left.has_value()),
       state_(left.value_or("")),
+      clock_(baseline == Megahertz(0) ? Megahertz(0) : kUnknown),  // nobody has set the baseline yet
       wants_restore_(left.has_value()),
       thread_([this] { run(); }) {}
 
 GpuWorker::~GpuWorker() {
+  stop();
+  thread_.join();
+}
+
+void GpuWorker::stop() {
   {
     const std::lock_guard lock(mutex_);
     stops_ = true;
   }
   changed_.notify_one();
-  thread_.join();
+}
+
+std::chrono::nanoseconds GpuWorker::in_driver_for() const {
+  const std::int64_t since = in_driver_since_ns_;
+  return std::chrono::nanoseconds(since == 0 ? 0 : steady_ns() - since);
 }
 
 void GpuWorker::post(ClockOrder order, std::uint32_t announced) {
@@ -95,9 +119,9 @@ void GpuWorker::run() {
   std::unique_lock lock(mutex_);
   while (true) {
     const auto has_work = [this] { return order_ || wants_restore_ || wants_reading_ || stops_; };
-    if (settling && !changed_.wait_for(lock, kSettling, has_work)) {
+    if (settling && (!changed_.wait_for(lock, kSettling, has_work) || (order_ && is_read_back_due()))) {
       lock.unlock();
-      read_back(*settling->result);
+      read_back(*settling);
       settling.reset();
       lock.lock();
       continue;
@@ -131,18 +155,21 @@ void GpuWorker::run() {
       wake_();
       lock.lock();
     }
-    if (ends && (done || ++last_attempts == kLastAttempts)) return;  // the journal knows what is left
+    if (ends && (done || ++last_attempts == kLastAttempts)) break;  // the journal knows what is left
     if (done) continue;
     lock.unlock();
     std::this_thread::sleep_for(kRetry);
     lock.lock();
   }
+  has_ended_ = true;
+  wake_();
 }
 
 void GpuWorker::carry_out(const ClockOrder& order) {
   const bool is_there = order.clock == clock_;
   bool failed = false;
   if (!is_there) {
+    const InDriver call(in_driver_since_ns_);
     try {
       change(order.clock);
     } catch (const DeviceError& error) {
@@ -154,7 +181,6 @@ void GpuWorker::carry_out(const ClockOrder& order) {
   }
   const std::int64_t latency = steady_ns() - order.seen_ns;
   order.result->requested_mhz = order.clock.value();
-  order.result->observed_mhz = 0;
   order.result->latency_ns = latency;
   if (failed) ++order.result->failures;
   order.result->sequence = order.sequence;
@@ -179,19 +205,28 @@ void GpuWorker::change(Megahertz clock) {
   if (baseline_ != Megahertz(0)) device_.lock_clock(gpu_, baseline_);
 }
 
-void GpuWorker::read_back(GpuResult& result) {
+bool GpuWorker::is_read_back_due() const {
+  return steady_ns() - read_back_ns_ > kReadBackNs;
+}
+
+void GpuWorker::read_back(const ClockOrder& order) {
+  const InDriver call(in_driver_since_ns_);
+  read_back_ns_ = steady_ns();
+  GpuResult& result = *order.result;
   try {
     const Megahertz observed = device_.observed_clock(gpu_);
-    result.observed_mhz = observed.value();
     result.event_reasons = device_.event_reasons(gpu_).bits();
+    result.observed_mhz = observed.value();
     const std::lock_guard lock(mutex_);
     counts_.observed = observed;
   } catch (const DeviceError&) {
     result.observed_mhz = 0;  // the next request will tell what is wrong
   }
+  result.observed_sequence = order.sequence;
 }
 
 void GpuWorker::read() {
+  const InDriver call(in_driver_since_ns_);
   std::optional<Megahertz> observed;
   std::optional<Joules> energy;
   try {
@@ -207,6 +242,7 @@ void GpuWorker::read() {
 /// True if there is nothing left to undo.
 bool GpuWorker::undo() {
   if (!is_changed_) return true;
+  const InDriver call(in_driver_since_ns_);
   try {
     change(Megahertz(0));
     claim_.clear();

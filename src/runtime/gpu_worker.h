@@ -1,4 +1,6 @@
 #pragma once
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -46,12 +48,12 @@ class GpuWorker {
  public:
   /// `left`: Device::state of a GPU that is in the journal already, because its last owner could not be
   /// undone; that is then the first thing to do. `wake` is called, in the worker's thread, when restore() is
-  /// done or refused, or an order failed.
+  /// done or refused, an order failed, or it has ended.
   GpuWorker(Device& device, SimWorld* world, GpuId gpu, Journal::Claim claim, Megahertz baseline,
             std::optional<std::string> left, std::function<void()> wake);
   GpuWorker(const GpuWorker&) = delete;
   GpuWorker& operator=(const GpuWorker&) = delete;
-  /// Restores what it has changed.
+  /// Restores what it has changed, and waits for that.
   ~GpuWorker();
 
   /// `announced`: requests that simulated time waits for, this one and those that it overtook.
@@ -62,6 +64,11 @@ class GpuWorker {
   /// Reads clock and energy when nothing else is to be done; counts() tells.
   void take_reading();
   [[nodiscard]] bool is_restored() const;
+  /// Restores what it has changed, and ends: has_ended() tells when.
+  void stop();
+  [[nodiscard]] bool has_ended() const { return has_ended_; }
+  /// For how long the call that is under way has been, if one is.
+  [[nodiscard]] std::chrono::nanoseconds in_driver_for() const;
   /// The driver's words when an order failed last, or the first attempt of a restoration, given once.
   [[nodiscard]] std::optional<std::string> take_fault();
   [[nodiscard]] WorkerCounts counts() const;
@@ -70,9 +77,10 @@ class GpuWorker {
   void run();
   void carry_out(const ClockOrder& order);
   bool undo();
-  void read_back(GpuResult& result);
+  void read_back(const ClockOrder& order);
   void read();
   void change(Megahertz clock);
+  [[nodiscard]] bool is_read_back_due() const;
 
   Device& device_;
   SimWorld* world_;
@@ -86,6 +94,10 @@ class GpuWorker {
   std::string state_;        // before the first change
   Megahertz clock_;          // locked now, by us; 0: the baseline
   bool is_refused_ = false;  // the last attempt to undo was
+  std::int64_t read_back_ns_ = 0;
+
+  std::atomic<std::int64_t> in_driver_since_ns_ = 0;  // 0: no call is under way
+  std::atomic<bool> has_ended_ = false;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;

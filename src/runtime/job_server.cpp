@@ -116,10 +116,8 @@ void JobServer::accept_member() {
 void JobServer::answer_hello(int fd) {
   Descriptor client = std::move(greeting_.at(fd));
   greeting_.erase(fd);
-  const auto packet = receive_packet(client.get(), sizeof(JobHello));
-  if (!packet || packet->data.size() != sizeof(JobHello)) return;
-  JobHello hello{};
-  std::memcpy(&hello, packet->data.data(), sizeof hello);
+  const auto packet = receive_packet(client.get(), sizeof(JobHello) + 1);
+  if (!packet) return;  // it is gone
   JobWelcome welcome{};
   welcome.magic = kJobMagic;
   const auto refuse = [&](const std::string& reason, bool is_fatal) {
@@ -128,6 +126,13 @@ void JobServer::answer_hello(int fd) {
     send_packet(client.get(), bytes_of(welcome));
     if (is_fatal) observer_.on_refusal(reason);
   };
+  JobHello hello{};
+  std::memcpy(&hello, packet->data.data(), std::min(packet->data.size(), sizeof hello));
+  if (packet->data.size() != sizeof hello) {
+    const std::string reason = "the client broke the protocol";
+    refuse(reason, false);
+    return observer_.on_stranger("refused a connection to " + socket_path_ + ": " + reason);
+  }
   if (hello.magic != kJobMagic) return refuse("the client speaks another version of the protocol", true);
   const int stages = static_cast<int>(options_.stage_gpus.size());
   if (hello.stages != stages) {

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <thread>
 #include <utility>
 
 #include "journal_entry.h"
@@ -22,6 +23,10 @@ namespace slackline {
 namespace {
 
 constexpr auto kUnfinishedAge = std::chrono::minutes(1);
+/// Somebody who starts or runs `restore` has a GPU for as long as its driver needs to start and to restore
+/// it.
+constexpr auto kRestoring = std::chrono::seconds(2);
+constexpr auto kClaimPoll = std::chrono::milliseconds(20);
 constexpr const char* kEntrySuffix = ".yaml";
 constexpr const char* kLockSuffix = ".lock";
 constexpr const char* kSimulatedGpu = "SIM-";
@@ -54,11 +59,13 @@ std::string owner_of(const std::string& lock_path) {
   }
 }
 
-void restore_gpu(Device& device, const Journal::Entry& entry) {
+void restore_gpu(Device& device, const Journal::Entry& entry,
+                 const std::function<Megahertz(const GpuIdentity&)>& baseline_of) {
   const auto gpu = find_gpu(device, entry.gpu);
   if (!gpu) throw DeviceError("restore", entry.gpu, "its device has no such GPU any more");
+  const Megahertz baseline = baseline_of ? baseline_of(device.identity(*gpu)) : entry.baseline;
   device.restore(*gpu, entry.state);
-  if (entry.baseline != Megahertz(0)) device.lock_clock(*gpu, entry.baseline);
+  if (baseline != Megahertz(0)) device.lock_clock(*gpu, baseline);
 }
 
 /// Whether simulated GPUs have gone with their node, as real ones never do.
@@ -106,7 +113,12 @@ std::optional<Journal::Claim> Journal::try_claim(const std::string& gpu) const {
 }
 
 Journal::Claim Journal::claim(const std::string& gpu) const {
-  if (auto claim = try_claim(gpu)) return std::move(*claim);
+  const auto end = std::chrono::steady_clock::now() + kRestoring;
+  while (true) {
+    if (auto claim = try_claim(gpu)) return std::move(*claim);
+    if (std::chrono::steady_clock::now() > end) break;
+    std::this_thread::sleep_for(kClaimPoll);
+  }
   throw DeviceError("lease", gpu, owner_of(folder_ + "/" + gpu + kLockSuffix) + " has it");
 }
 
@@ -136,7 +148,8 @@ void Journal::remove_unfinished() const {
 }
 
 Journal::Restoration Journal::restore_leftovers(
-    const std::function<std::vector<std::unique_ptr<Device>>()>& candidates) const {
+    const std::function<std::vector<std::unique_ptr<Device>>()>& candidates,
+    const std::function<Megahertz(const GpuIdentity&)>& baseline_of) const {
   remove_unfinished();
   Restoration result;
   std::map<std::string, std::unique_ptr<Device>> devices;  // by spec
@@ -156,18 +169,18 @@ Journal::Restoration Journal::restore_leftovers(
     throw DeviceError("restore", entry.gpu, "its journal entry is damaged, and no device here has this GPU");
   };
   for (const Entry& listed : entries()) {
-    auto claim = try_claim(listed.gpu);
-    if (!claim) continue;
-    // It may have been restored, or changed anew, before the claim was ours.
-    const std::vector<Entry> now = entries();
-    const auto entry = std::ranges::find(now, listed.gpu, &Entry::gpu);
-    if (entry == now.end()) continue;
     try {
-      if (Device* device = device_of(*entry)) restore_gpu(*device, *entry);
+      auto claim = try_claim(listed.gpu);
+      if (!claim) continue;
+      // It may have been restored, or changed anew, before the claim was ours.
+      const std::vector<Entry> now = entries();
+      const auto entry = std::ranges::find(now, listed.gpu, &Entry::gpu);
+      if (entry == now.end()) continue;
+      if (Device* device = device_of(*entry)) restore_gpu(*device, *entry, baseline_of);
       claim->clear();
       result.gpus.push_back(entry->gpu);
     } catch (const std::runtime_error& error) {  // its entry stays; the other GPUs must not wait for it
-      result.failures.push_back(entry->gpu + ": " + error.what());
+      result.failures.push_back(listed.gpu + ": " + error.what());
     }
   }
   return result;

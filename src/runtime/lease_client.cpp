@@ -1,6 +1,7 @@
 #include "slackline/runtime/lease_client.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -9,8 +10,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cmath>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "slackline/base/error.h"
@@ -37,15 +38,21 @@ std::string joined(const std::vector<std::string>& gpus) {
   return gpus.size() == 1 ? gpus.front() : gpus.front() + " and " + std::to_string(gpus.size() - 1) + " more";
 }
 
-/// False if nothing came.
-bool wait_readable(int fd, Seconds patience) {
-  pollfd waiting{fd, POLLIN, 0};
-  int count = 0;
-  do {
-    count = ::poll(&waiting, 1, static_cast<int>(std::ceil(patience.value() * 1e3)));
-  } while (count < 0 && errno == EINTR);
-  return count > 0;
-}
+/// Threads that are started meanwhile take no signals.
+class BlockedSignals {
+ public:
+  BlockedSignals() {
+    sigset_t all{};
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  BlockedSignals(const BlockedSignals&) = delete;
+  BlockedSignals& operator=(const BlockedSignals&) = delete;
+  ~BlockedSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_{};
+};
 
 /// The memory may be of an impostor: a wrong size would end us when we touch what is not there.
 bool has_size(int fd, std::size_t bytes) {
@@ -104,7 +111,12 @@ std::unique_ptr<LeaseClient> LeaseClient::open(const std::string& socket,
   if (answer.heartbeat_ms > 0) {
     lease->heart_ = Descriptor(::eventfd(0, EFD_CLOEXEC));
     const std::chrono::milliseconds period(answer.heartbeat_ms);
-    lease->heartbeat_ = std::make_unique<std::thread>([self = lease.get(), period] { self->beat(period); });
+    const BlockedSignals none;  // they are the program's own threads' business
+    try {
+      lease->heartbeat_ = std::make_unique<std::thread>([self = lease.get(), period] { self->beat(period); });
+    } catch (const std::system_error& error) {
+      throw DeviceError("start a thread for", joined(gpus), error.code().message());
+    }
   }
   return lease;
 }
@@ -138,7 +150,7 @@ void LeaseClient::post(std::uint32_t number, bool in_step) {
   // ends the lease forgets what was announced before; what comes after is taken back here.
   const bool announced = world_ != nullptr && world_->is_virtual();
   if (announced) world_->post_requests(simulated_);
-  if (results()->ended.load(std::memory_order_seq_cst) != 0) {
+  if (results()->ended.load(std::memory_order_seq_cst) != LeaseEnd::kNotYet) {
     if (announced) {
       for (const GpuId gpu : simulated_) world_->take_requests(gpu, 1);
     }
@@ -168,8 +180,13 @@ bool LeaseClient::is_over() {
   if (is_over_ || fork_count() != forks_) return true;
   char byte = 0;
   const ssize_t count = ::recv(socket_.get(), &byte, 1, MSG_DONTWAIT | MSG_PEEK);
-  is_over_ = results()->ended.load() != 0 || count == 0 || (count < 0 && errno == ECONNRESET);
+  is_over_ = results()->ended.load() != LeaseEnd::kNotYet || count == 0 || (count < 0 && errno == ECONNRESET);
   return is_over_;
+}
+
+std::string LeaseClient::why_over() const {
+  const std::string why = text_of(results()->ended.load());
+  return why.empty() ? "the agent has gone" : "the agent has ended the lease: " + why;
 }
 
 }  // namespace slackline

@@ -30,13 +30,13 @@ std::string listener_at(const std::string& path) {
 
 }  // namespace
 
-ListeningSocket listen_exclusively(const std::string& path, unsigned mode, std::optional<uid_t> owner,
-                                   std::optional<gid_t> group) {
+ListeningSocket::ListeningSocket(const std::string& path, unsigned mode, std::optional<uid_t> owner,
+                                 std::optional<gid_t> group)
+    : path_(path) {
   const auto fail = [&](const std::string& why) { throw DeviceError("listen", path, why); };
-  ListeningSocket made;
-  made.lock = Descriptor(::open((path + ".lock").c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!made.lock) fail(std::strerror(errno));
-  if (::flock(made.lock.get(), LOCK_EX | LOCK_NB) != 0) fail(listener_at(path) + " listens there");
+  lock_ = Descriptor(::open((path + ".lock").c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!lock_) fail(std::strerror(errno));
+  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) fail(listener_at(path) + " listens there");
   struct stat status {};
   if (::lstat(path.c_str(), &status) == 0) {
     if (!S_ISSOCK(status.st_mode)) fail("there is something that is not a socket");
@@ -44,19 +44,24 @@ ListeningSocket listen_exclusively(const std::string& path, unsigned mode, std::
   }
   const mode_t mask = ::umask(0777);  // nobody may connect before the permissions are right
   try {
-    made.socket = listen_on(path);
+    socket_ = listen_on(path);
   } catch (...) {
     ::umask(mask);
     throw;
   }
   ::umask(mask);
-  ::fcntl(made.socket.get(), F_SETFL, O_NONBLOCK);
+  ::fcntl(socket_.get(), F_SETFL, O_NONBLOCK);
   constexpr auto kAsItIs = static_cast<uid_t>(-1);
-  if ((owner || group) && ::lchown(path.c_str(), owner.value_or(kAsItIs), group.value_or(kAsItIs)) != 0) {
-    fail(std::string("cannot give it to the user or group that may connect: ") + std::strerror(errno));
-  }
-  if (::chmod(path.c_str(), mode) != 0) fail(std::strerror(errno));
-  return made;
+  const bool is_handed_over =
+      !(owner || group) || ::lchown(path.c_str(), owner.value_or(kAsItIs), group.value_or(kAsItIs)) == 0;
+  if (is_handed_over && ::chmod(path.c_str(), mode) == 0) return;
+  const std::string why = std::strerror(errno);
+  ::unlink(path.c_str());
+  fail("cannot give it to the user or group that may connect: " + why);
+}
+
+ListeningSocket::~ListeningSocket() {
+  ::unlink(path_.c_str());
 }
 
 std::string printable(const std::string& text) {

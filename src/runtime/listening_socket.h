@@ -8,17 +8,24 @@
 
 namespace slackline {
 
-struct ListeningSocket {
-  Descriptor socket;
-  /// Keeps others from taking the path over.
-  Descriptor lock;
-};
+/// Listens at a path as the only process that does: what another has left there is removed, if it was a
+/// socket and nobody holds the lock beside it. The path goes with this.
+class ListeningSocket {
+ public:
+  /// With the permissions `mode`, `owner` and `group`. DeviceError if it is somebody's, or cannot be.
+  ListeningSocket(const std::string& path, unsigned mode, std::optional<uid_t> owner,
+                  std::optional<gid_t> group);
+  ListeningSocket(const ListeningSocket&) = delete;
+  ListeningSocket& operator=(const ListeningSocket&) = delete;
+  ~ListeningSocket();
 
-/// Listens at `path` with the permissions `mode`, `owner` and `group`, as the only process that does: what
-/// another has left there is removed, if it was a socket and nobody holds the lock beside it. DeviceError
-/// otherwise.
-[[nodiscard]] ListeningSocket listen_exclusively(const std::string& path, unsigned mode,
-                                                 std::optional<uid_t> owner, std::optional<gid_t> group);
+  [[nodiscard]] int get() const { return socket_.get(); }
+
+ private:
+  std::string path_;
+  Descriptor lock_;  // keeps others from taking the path over
+  Descriptor socket_;
+};
 
 /// With what is not a letter, digit or sign replaced, and cut to a length: for a log line that quotes a
 /// stranger.

@@ -1,11 +1,13 @@
 #include "slackline/runtime/packet_socket.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 
 #include "slackline/base/error.h"
@@ -76,6 +78,15 @@ bool send_packet(int socket, std::span<const std::byte> data, std::span<const in
     sent = ::sendmsg(socket, &message, MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
   return sent == static_cast<ssize_t>(data.size());
+}
+
+bool wait_readable(int socket, Seconds patience) {
+  pollfd waiting{socket, POLLIN, 0};
+  int count = 0;
+  do {
+    count = ::poll(&waiting, 1, static_cast<int>(std::ceil(patience.value() * 1e3)));
+  } while (count < 0 && errno == EINTR);
+  return count > 0;
 }
 
 std::optional<Packet> receive_packet(int socket, std::size_t limit) {

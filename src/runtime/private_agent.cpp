@@ -8,11 +8,11 @@
 
 #include <array>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <optional>
 
 #include "slackline/base/error.h"
+#include "slackline/base/log_line.h"
 #include "slackline/device/open_device.h"
 #include "slackline/runtime/agent.h"
 #include "slackline/runtime/packet_socket.h"
@@ -76,11 +76,12 @@ bool PrivateAgent::has_died() const {
 }
 
 void serve_privately(const PrivateAgentSetup& setup) {
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE}) ::signal(signal, SIG_IGN);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGXFSZ, SIGALRM, SIGUSR1, SIGUSR2})
+    ::signal(signal, SIG_IGN);
   std::unique_ptr<Device> device;
   std::optional<Agent> agent;
   const auto log = [](Agent::Importance importance, const std::string& text) {
-    if (importance == Agent::Importance::kProblem) std::fprintf(stderr, "slackline: %s\n", text.c_str());
+    if (importance == Agent::Importance::kProblem) log_line("slackline: ", text);
   };
   try {
     device = open_device(setup.device);
@@ -88,6 +89,7 @@ void serve_privately(const PrivateAgentSetup& setup) {
     AgentOptions options;
     options.socket_path = setup.socket;
     options.policy = Policy::everything_for(setup.user);
+    options.is_private = true;
     options.socket_mode = 0600;
     options.socket_owner = setup.user;
     agent.emplace(*device, journal, std::move(options), log);

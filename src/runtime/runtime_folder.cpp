@@ -1,5 +1,7 @@
 #include "slackline/runtime/runtime_folder.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -7,8 +9,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <optional>
+#include <string_view>
 
 #include "slackline/base/error.h"
+#include "slackline/base/number_text.h"
 #include "slackline/base/user.h"
 
 namespace slackline {
@@ -26,6 +31,23 @@ std::string preferred_folder() {
   if (::geteuid() == 0) return kSystemFolder;
   if (const std::string user = variable("XDG_RUNTIME_DIR"); !user.empty()) return user + "/slackline";
   return "/tmp/slackline-" + std::to_string(::geteuid());
+}
+
+/// Empty if somebody has it locked.
+Descriptor locked_folder(const std::string& path) {
+  Descriptor folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!folder || ::flock(folder.get(), LOCK_EX | LOCK_NB) != 0) return {};
+  return folder;
+}
+
+/// The 123 of "job-123-x7Bq0a"; nothing for what is no folder of a process.
+std::optional<std::int64_t> maker_of(const std::string& name) {
+  for (const std::string_view kind : {kJobFolder, kNodeFolder}) {
+    const std::size_t end = name.rfind('-');
+    if (name.starts_with(kind) && end > kind.size())
+      return parse_integer(name.substr(kind.size(), end - kind.size()));
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -57,18 +79,25 @@ std::string runtime_folder(const std::string& named) {
   return folder;
 }
 
-std::string make_private_folder(const std::string& parent, const std::string& prefix) {
-  std::string path = parent + "/" + prefix + "XXXXXX";
-  if (::mkdtemp(path.data()) == nullptr) throw DeviceError("make folder", path, std::strerror(errno));
-  return path;
+PrivateFolder::PrivateFolder(const std::string& parent, const std::string& kind)
+    : path_(parent + "/" + kind + std::to_string(::getpid()) + "-XXXXXX") {
+  if (::mkdtemp(path_.data()) == nullptr) throw DeviceError("make folder", path_, std::strerror(errno));
+  lock_ = locked_folder(path_);
 }
-
-PrivateFolder::PrivateFolder(const std::string& parent, const std::string& prefix)
-    : path_(make_private_folder(parent, prefix)) {}
 
 PrivateFolder::~PrivateFolder() {
   std::error_code ignored;
   std::filesystem::remove_all(path_, ignored);
+}
+
+void remove_abandoned_folders(const std::string& parent) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(parent, error)) {
+    const auto pid = maker_of(entry.path().filename());
+    // A number that is not known here may be of another PID namespace.
+    if (!pid || ::access(("/proc/" + std::to_string(*pid)).c_str(), F_OK) == 0) continue;
+    if (locked_folder(entry.path())) std::filesystem::remove_all(entry.path(), error);
+  }
 }
 
 }  // namespace slackline

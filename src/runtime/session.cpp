@@ -38,6 +38,10 @@ void Session::open(int stage, int stages) {
   if (!socket) return;
   const JobHello hello{kJobMagic, stage, stages};
   if (!send_packet(socket.get(), std::as_bytes(std::span(&hello, 1)))) return;
+  if (!wait_readable(socket.get(), kFirstPatience)) {
+    notice_ = "whoever started this job does not answer; its GPUs run at their own clocks";
+    return;
+  }
   auto answer = receive_packet(socket.get(), sizeof(JobWelcome));
   if (!answer || answer->data.size() != sizeof(JobWelcome)) return;
   JobWelcome welcome{};
@@ -73,7 +77,7 @@ void Session::open(int stage, int stages) {
 std::string Session::lease(Seconds patience) {
   try {
     lease_ = LeaseClient::open(agent_socket_, gpus_, patience, world_.get(), simulated_);
-  } catch (const DeviceError& error) {
+  } catch (const std::exception& error) {
     return error.what();
   }
   if (!lease_) return "no agent listens at " + agent_socket_;
@@ -95,9 +99,10 @@ void Session::keep_lease() {
   const auto now = std::chrono::steady_clock::now();
   if (lease_) {
     if (!lease_->is_over()) return;
+    const std::string reason = lease_->why_over();
     lease_.reset();
     next_attempt_ = now + kBetweenAttempts;
-    return go_without_lease("the agent that sets the clocks has ended this process's lease");
+    return go_without_lease(reason);
   }
   if (now < next_attempt_) return;
   const bool is_first = next_attempt_ == std::chrono::steady_clock::time_point();

@@ -489,20 +489,21 @@ Return nvmlDeviceGetCurrentClocksEventReasons(Device device, unsigned long long*
 }
 Return nvmlDeviceGetFieldValues(Device device, int count, FieldValue* values) {
   for (FieldValue* value = values; value != values + count; ++value) {
-    // Of scopes a GPU has its own only, unless the script gives it others (`value` of "Scope1").
+    // Of scopes a GPU has its own only, unless the script gives it others (`value` of "Scope1"); the older
+    // field of energy, 83, has none.
+    const bool is_energy = value->field == 83 || value->field == 191;
     const std::string name = "Field" + std::to_string(value->field) + "Scope" + std::to_string(value->scope);
     value->timestamp = 0;
     const Return status =
         gpu_call(name.c_str(), device, "", [&](const Faults& faults, FakeNvmlState::Gpu& gpu) -> Return {
-          const bool has_scope = value->scope == 0 || faults.value;
-          if (!has_scope || (value->field != 83 && value->field != 186)) return 3;
+          const bool has_scope = value->scope == 0 || (faults.value && value->field != 83);
+          if (!has_scope || (!is_energy && value->field != 186)) return 3;
           const std::int64_t now = now_ns(CLOCK_MONOTONIC);
-          value->type = value->field == 83 ? 3 : 1;
-          value->value = value->field == 83
-                             ? energy_of(faults, gpu)
-                             : static_cast<unsigned>(faults.value.value_or(
-                                   static_cast<unsigned long long>(milliwatts(clock_at(gpu, now)))));
-          const std::int64_t ticked = value->field == 83 ? gpu.energy_at_ns : now;
+          value->type = is_energy ? 3 : 1;
+          value->value = is_energy ? energy_of(faults, gpu)
+                                   : static_cast<unsigned>(faults.value.value_or(
+                                         static_cast<unsigned long long>(milliwatts(clock_at(gpu, now)))));
+          const std::int64_t ticked = is_energy ? gpu.energy_at_ns : now;
           value->timestamp = faults.timestamp.value_or((now_ns(CLOCK_REALTIME) - (now - ticked)) / 1000);
           return kOk;
         });

@@ -11,5 +11,10 @@ namespace slackline {
 /// (InputError) leaves the old one. The new content is on the disk when this returns. "-" writes to standard
 /// output.
 void write_file(const std::string& path, std::string_view content);
+/// InputError if that could not be done now.
+void expect_writable(const std::string& path);
+/// write_file() for what a crash may take and the next second renews: waits for no disk, and for no reader
+/// either, since whatever is at `path` is replaced, be it a pipe.
+void replace_file(const std::string& path, std::string_view content);
 
 }  // namespace slackline

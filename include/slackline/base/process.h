@@ -2,19 +2,22 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 
 namespace slackline {
 
 /// A process that cannot be confused with a later one of the same number: its start time goes with it.
 struct ProcessIdentity {
   pid_t pid = 0;
-  /// Clock ticks since boot, from /proc/PID/stat.
+  /// Clock ticks since boot, from /proc/PID/stat; 0 if that cannot be read.
   std::uint64_t start_time = 0;
 
   bool operator==(const ProcessIdentity&) const = default;
 };
 
 [[nodiscard]] ProcessIdentity this_process();
+/// When the process that has this number now began; nothing if there is none or /proc does not show it to us.
+[[nodiscard]] std::optional<std::uint64_t> start_time_of(pid_t pid);
 /// False once it has ended, also as a zombie that nobody has waited for.
 [[nodiscard]] bool is_alive(const ProcessIdentity& process);
 

@@ -2,6 +2,7 @@
 #include <sys/types.h>
 
 #include <optional>
+#include <vector>
 
 namespace slackline {
 
@@ -17,5 +18,24 @@ struct User {
 /// Gives up every privilege for good and becomes `user`, with that user's groups; HOME, USER and LOGNAME
 /// follow. False, with errno, if that fails: do not go on.
 [[nodiscard]] bool become(const User& user);
+
+/// Reads and writes files with no more rights than `user` has, until it goes; all threads of the process do.
+/// For root on behalf of somebody who names files. Nothing happens without a user.
+class ActingAs {
+ public:
+  /// DeviceError if that is not possible.
+  explicit ActingAs(const std::optional<User>& user);
+  ActingAs(const ActingAs&) = delete;
+  ActingAs& operator=(const ActingAs&) = delete;
+  ~ActingAs();
+
+ private:
+  void go_back();
+
+  bool is_acting_ = false;
+  uid_t uid_ = 0;
+  gid_t gid_ = 0;
+  std::vector<gid_t> groups_;
+};
 
 }  // namespace slackline

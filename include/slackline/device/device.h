@@ -58,6 +58,9 @@ class Device {
   /// "NVML 13.580.65.06, driver 580.65.06".
   [[nodiscard]] virtual std::string driver() const = 0;
   [[nodiscard]] virtual int gpu_count() const = 0;
+  /// GPUs that the driver counts and this process may not use, though it asked for all: "GPU 1: it has fallen
+  /// off the bus". Numbers are the driver's.
+  [[nodiscard]] virtual std::vector<std::string> left_out() const { return {}; }
   [[nodiscard]] virtual GpuIdentity identity(GpuId gpu) const = 0;
   /// Asks without changing anything.
   [[nodiscard]] virtual GpuAbilities abilities(GpuId gpu) = 0;

@@ -20,9 +20,9 @@ struct Api;
 /// caps, persistence mode and application clocks stay as they are. NVML has no reading of a locked range, so
 /// there is no state() to restore: restore() unlocks.
 ///
-/// A GPU that the system or a cgroup keeps from us, or that has fallen off the bus, is left out; it is an
-/// error only if it was asked for. A GPU with MIG switched on is there but neither its clock nor its energy
-/// is: both are of the whole GPU.
+/// A GPU that the system or a cgroup keeps from us, or that has fallen off the bus, is left out, and those
+/// after it move up; it is an error only if it was asked for. A GPU with MIG switched on is there but neither
+/// its clock nor its energy is: both are of the whole GPU.
 ///
 /// NVML does not survive a fork: a process that wants it after one opens it there.
 class NvmlDevice : public Device {
@@ -40,6 +40,7 @@ class NvmlDevice : public Device {
   [[nodiscard]] std::string spec() const override;
   [[nodiscard]] std::string driver() const override;
   [[nodiscard]] int gpu_count() const override;
+  [[nodiscard]] std::vector<std::string> left_out() const override { return left_out_; }
   [[nodiscard]] GpuIdentity identity(GpuId gpu) const override;
   [[nodiscard]] GpuAbilities abilities(GpuId gpu) override;
   /// Those that go with the memory clock in use; while the GPU idles (and its memory with it), with the
@@ -75,6 +76,7 @@ class NvmlDevice : public Device {
   std::unique_ptr<const nvml::Api> api_;
   std::unique_ptr<Session> session_;
   std::vector<std::unique_ptr<Gpu>> gpus_;
+  std::vector<std::string> left_out_;
   std::mutex refresh_mutex_;
   std::optional<Seconds> refresh_period_;
   std::shared_ptr<HostTimeline::End> end_ = std::make_shared<HostTimeline::End>();

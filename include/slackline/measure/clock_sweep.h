@@ -40,6 +40,8 @@ struct SweepOptions {
   Seconds settling{2};
   /// For a stage that has to wait once more for its blocking power to be known.
   Seconds waiting_patience{60};
+  /// A stage whose GPUs cannot be read for so long has lost them.
+  Seconds fault_patience{5};
   /// Sets no clock, and measures at the one that the GPUs have.
   bool read_only = false;
 };
@@ -62,6 +64,15 @@ class ClockSweep {
   [[nodiscard]] std::vector<StageProfile> run(Timeline& timeline);
 
   [[nodiscard]] bool complete() const { return complete_; }
+  /// Measurements, out of all of a stage's, during which something other than our lock slowed a GPU: a power
+  /// cap, heat. They say what the GPU did, which is not what the clock does.
+  struct Slowdown {
+    int stage = 0;
+    std::size_t windows = 0;
+    EventReasons reasons;
+  };
+  /// After run(); only stages that have any.
+  [[nodiscard]] std::vector<Slowdown> slowdowns() const;
   /// 0 to 1; any thread.
   [[nodiscard]] double progress() const { return progress_; }
   [[nodiscard]] std::size_t clocks_done() const { return clocks_done_; }
@@ -74,6 +85,7 @@ class ClockSweep {
 
   void begin_clock(Stage& stage, std::size_t clock_index, Seconds now);
   void watch(Stage& stage, Seconds now);
+  void look_at(Stage& stage, Seconds now);
   void measure(Stage& stage, Window& window, const InstructionLog::Repetition& repetition);
   void watch_waiting(Stage& stage);
   [[nodiscard]] bool make_wait(Stage& stage, Timeline& timeline);

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -13,41 +14,63 @@
 
 namespace slackline {
 
-/// Energy of GPUs up to any moment, from counters that refresh only now and then: a thread follows their
-/// ticks, and a moment between two ticks is interpolated. So the error of an interval is a fraction of one
-/// tick's energy at each end, whatever its length.
+/// Energy of GPUs between any two moments, from counters that refresh only now and then: a thread follows
+/// their ticks, and a moment between two ticks is interpolated. So the error of an interval is a fraction of
+/// one tick's energy at each end, whatever its length.
+///
+/// A reading that fails now and then is left out, as drivers that are asked often do that. A counter that
+/// goes backwards was reset, and what spans that moment is not known.
 class EnergyMeter {
  public:
-  /// Starts to follow `gpus` of `device` at once.
+  /// Returns once every GPU has been read, so that later moments are known: where the refresh period has to
+  /// be measured first, that takes a second.
   EnergyMeter(Device& device, std::vector<GpuId> gpus, std::unique_ptr<Timeline> timeline);
   EnergyMeter(const EnergyMeter&) = delete;
   EnergyMeter& operator=(const EnergyMeter&) = delete;
   /// The timeline must have been shut down, or end on its own.
   ~EnergyMeter();
 
-  /// Asks for the energy up to `moment`, which must not be long past. Any thread.
+  /// Announces a moment, which must not be long past. Any thread.
   void mark(Seconds moment);
-  /// Energy of all GPUs up to a marked moment, once every counter has ticked after it.
-  [[nodiscard]] std::optional<Joules> energy_until(Seconds moment) const;
+  /// Some counter has not ticked since this marked moment.
+  [[nodiscard]] bool is_open(Seconds moment) const;
+  /// Energy of all GPUs between two marked moments; nothing while one is open, or if it will never be known.
+  [[nodiscard]] std::optional<Joules> energy_between(Seconds begin, Seconds end) const;
   /// Drops answered marks before `moment`, so that a long run does not pile them up.
   void forget_before(Seconds moment);
-  /// Waits until all marks are answered or the timeline has ended; not for a counter that stands still.
+  /// Waits until no mark is open or the timeline has ended; not for a counter that stands still.
   void finish();
+  /// Why nothing is known any more; empty while all is well.
+  [[nodiscard]] std::string fault() const;
 
  private:
+  struct Counter {
+    GpuId gpu;
+    std::deque<EnergyReading> readings;
+    unsigned resets = 0;
+    std::optional<Seconds> failing_since;
+  };
+  /// The sum of all counters, and how often any had been reset by then.
+  struct Answer {
+    Joules total;
+    unsigned resets = 0;
+  };
+
   void follow();
   void sample();
-  [[nodiscard]] Joules interpolate(const std::deque<EnergyReading>& readings, Seconds moment) const;
+  void read(Counter& counter);
+  void answer_marks();
 
   Device& device_;
-  std::vector<GpuId> gpus_;
   std::unique_ptr<Timeline> timeline_;
   mutable std::mutex mutex_;
-  std::condition_variable answered_;
-  std::vector<std::deque<EnergyReading>> readings_;
+  std::condition_variable answered_;  // or begun, or ended
+  std::vector<Counter> counters_;     // readings of the thread alone, but for their answers
   std::set<Seconds> open_marks_;
-  std::map<Seconds, Joules> answers_;
+  std::map<Seconds, Answer> answers_;
+  bool begun_ = false;
   bool ended_ = false;
+  std::string fault_;
   std::thread thread_;
 };
 

@@ -43,8 +43,8 @@ struct SwitchOptions {
 /// What switches from one clock to another took, from before the driver's call.
 struct SwitchTime {
   ClockPair pair;
-  /// Until the call returned; the median of all switches.
-  Seconds call;
+  /// Until the call returned; the median of all switches. Nothing if there was none.
+  std::optional<Seconds> call;
   /// Until a reading first differed, and until the first of the readings that then stayed at the new clock;
   /// medians of the switches that arrived. Nothing if none did.
   std::optional<Seconds> first_change;
@@ -56,7 +56,8 @@ struct SwitchTime {
 };
 
 /// Switches `gpu` between the clocks of each pair, over and over, and watches the clock that it reads. What a
-/// driver reports with success is only that it took the request; that a clock arrived is seen, never assumed.
+/// driver reports with success is only that it took the request; that a clock arrived is seen, never assumed,
+/// and so is a change. A reading that fails now and then is left out.
 /// Pairs take turns, so that a drift with temperature meets all alike. Where the first clock of a pair never
 /// arrives, that switch counts as one that did not. The GPU is left at some clock: its owner restores it.
 /// Ends early, with what it has, when the timeline does. `done`, from 0 to 1, is told after each switch.

@@ -22,7 +22,7 @@ struct ReadingsReport {
   };
   std::vector<Cost> costs;
 
-  std::optional<Seconds> stated_refresh;  // of the energy counter, by the driver
+  std::optional<Seconds> stated_refresh;  // of the energy counter, as Device::energy_refresh_period() has it
   std::size_t intervals = 0;              // between refreshes that were seen
   Seconds shortest;
   Seconds median;
@@ -44,7 +44,7 @@ struct ReadingsReport {
 struct SwitchReport {
   Megahertz from;
   Megahertz to;
-  Seconds call;
+  std::optional<Seconds> call;
   std::optional<Seconds> first_change;
   std::optional<Seconds> stable;
   int switches = 0;

@@ -44,6 +44,10 @@ struct DeviceReport {
   /// What --device takes to mean them.
   std::string spec;
   std::vector<GpuReport> gpus;
+  /// GPUs that the driver counts but that cannot be used, and why.
+  std::vector<std::string> left_out{};
+  /// Socket of the agent that sets clocks for others; "" if there is none.
+  std::string agent{};
 };
 
 /// What there is, what it does now, and what is allowed; what holds for several GPUs is said once.

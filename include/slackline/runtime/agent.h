@@ -15,20 +15,28 @@
 #include "slackline/device/device.h"
 #include "slackline/device/sim_world.h"
 #include "slackline/runtime/journal.h"
+#include "slackline/runtime/lease_protocol.h"
 #include "slackline/runtime/metrics.h"
 #include "slackline/runtime/policy.h"
 
 namespace slackline {
 
+class ListeningSocket;
+
 struct AgentOptions {
   std::string socket_path;
   Policy policy;
+  /// For one job: `policy` is not the administrator's, so that what a journal says of baselines stands.
+  bool is_private = false;
   /// Where the agent cannot see a process die, its lease ends after this long without a sign of life.
   std::chrono::milliseconds heartbeat_patience{5000};
   /// How often request words are looked at while a lease is in a step.
   std::chrono::microseconds poll_period{250};
   /// A lease that is in a step but asks for nothing this long is looked at only when it says so.
-  std::chrono::milliseconds poll_patience{1000};
+  std::chrono::milliseconds poll_patience{5000};
+  /// Reads every GPU's clock and energy about once a second, for metrics(). A reading may delay a request by
+  /// the time that the driver takes for it.
+  bool takes_readings = false;
   /// For sockets that are not for everybody who may write to them: which mode they have.
   unsigned socket_mode = 0660;
   std::optional<uid_t> socket_owner;
@@ -57,6 +65,8 @@ class Agent {
   /// Serves until `stop` is readable. `tick` is called about once a second.
   void run(int stop, const std::function<void()>& tick = {});
   [[nodiscard]] AgentMetrics metrics() const;
+  /// For how long the driver has not answered, for the GPU where that is longest; 0 if no call is under way.
+  [[nodiscard]] std::chrono::nanoseconds longest_driver_call() const;
 
  private:
   struct Lease;
@@ -68,15 +78,17 @@ class Agent {
   [[nodiscard]] std::uint64_t greeting_too_many() const;
   void hear(std::uint64_t number);
   void answer(std::uint64_t number);
-  [[nodiscard]] std::string reason_to_refuse(const Greeting& greeting, std::vector<std::size_t>& gpus,
+  [[nodiscard]] std::string reason_to_refuse(Greeting& greeting, std::vector<std::size_t>& gpus,
                                              bool& is_passing) const;
   [[nodiscard]] std::vector<Megahertz> allowed_clocks(const Greeting& greeting,
                                                       const std::vector<std::size_t>& gpus) const;
   void grant(std::uint64_t number, const std::vector<std::size_t>& gpus);
   void refuse(std::uint64_t number, const std::string& reason);
+  void sum_up_refusals();
   void take_request(Lease& lease);
   void poll_requests();
-  void end_lease(std::uint64_t number, std::size_t end);
+  void end_lease(std::uint64_t number, LeaseEnd end);
+  void note_slow_drivers();
   void after_workers();
   void look_after_silence();
   void set_polling(bool wanted);
@@ -89,14 +101,15 @@ class Agent {
   Descriptor epoll_;
   Descriptor workers_done_;
   Descriptor poll_timer_;
-  Descriptor socket_lock_;
-  Descriptor listener_;
+  std::unique_ptr<ListeningSocket> listening_;
   bool polling_ = false;
   std::uint64_t next_number_ = 1;
   std::map<std::uint64_t, std::unique_ptr<Greeting>> greetings_;
   std::map<std::uint64_t, std::unique_ptr<Lease>> leases_;
   std::vector<std::unique_ptr<Gpu>> gpus_;
   AgentMetrics totals_;
+  int refusals_logged_ = 0;  // since the last tick
+  int refusals_left_out_ = 0;
 };
 
 }  // namespace slackline

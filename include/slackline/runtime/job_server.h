@@ -34,6 +34,8 @@ class JobObserver {
   virtual void on_end(int /*stage*/) {}
   /// The job cannot be served as it is (another number of stages, say).
   virtual void on_refusal(const std::string& /*reason*/) {}
+  /// Something connected that is no process of a job, and was sent away.
+  virtual void on_stranger(const std::string& /*reason*/) {}
 };
 
 /// What `apply` and `profile` are to the job that they run: gives each stage's process its part of the plan

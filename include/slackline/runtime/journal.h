@@ -59,15 +59,17 @@ class Journal {
   explicit Journal(std::string folder);
 
   [[nodiscard]] const std::string& folder() const { return folder_; }
-  /// DeviceError, with the owner's number, if another process has it.
+  /// DeviceError, with the owner's number, if another process has it for longer than it takes to restore a
+  /// GPU.
   [[nodiscard]] Claim claim(const std::string& gpu) const;
   /// One that cannot be read has no `device`; its file's name still tells the GPU.
   [[nodiscard]] std::vector<Entry> entries() const;
 
   /// Restores every GPU that has an entry and no owner, and clears the entry. Where an entry cannot be read,
   /// the GPU is sought among `candidates()`, and unlocked. Devices that are gone have nothing to restore.
-  Restoration restore_leftovers(
-      const std::function<std::vector<std::unique_ptr<Device>>()>& candidates = {}) const;
+  /// `baseline_of`: where a GPU is to go back to today; without it, to where its entry says.
+  Restoration restore_leftovers(const std::function<std::vector<std::unique_ptr<Device>>()>& candidates = {},
+                                const std::function<Megahertz(const GpuIdentity&)>& baseline_of = {}) const;
 
  private:
   [[nodiscard]] std::optional<Claim> try_claim(const std::string& gpu) const;

@@ -41,6 +41,8 @@ class LeaseClient {
 
   /// The lease is over: the agent ended it, or has ended itself. A system call.
   [[nodiscard]] bool is_over();
+  /// Once it is: "the agent has ended the lease: clock not allowed".
+  [[nodiscard]] std::string why_over() const;
   /// What happened on a GPU, by its place in `gpus`.
   [[nodiscard]] const GpuResult& result(std::size_t gpu) const { return results()->gpus[gpu]; }
   /// The number of the last post.

@@ -17,11 +17,14 @@ namespace slackline {
 //     | one byte now and then -------------> |   "look": only when the agent says that it sleeps
 //     | close, or die ---------------------> |   the GPUs go back to where they were
 //
+// The agent sleeps until something happens at any of its descriptors, deaths and new clients among them; so
+// what wakes it is a byte on the connection, not a futex in the shared word.
+//
 // The agent trusts nothing that it reads: a message has one size or the connection ends; the request word is
 // loaded once, and its index looked up in a list of the agent's own. Both memories are sealed: neither side
 // can cut them short under the other, and the client cannot write the second.
 
-inline constexpr std::uint32_t kLeaseMagic = 0x6b6c5302;  // changes with the protocol
+inline constexpr std::uint32_t kLeaseMagic = 0x6b6c5303;  // changes with the protocol
 /// GPUs that one process may lease together; they get the same clocks.
 inline constexpr std::size_t kMostLeasedGpus = 64;
 inline constexpr std::size_t kMostClocks = 1024;
@@ -29,8 +32,9 @@ inline constexpr std::size_t kMostClocks = 1024;
 struct LeaseHello {
   std::uint32_t magic;
   std::uint32_t gpu_count;
-  /// When the process began (ticks since boot, from /proc): a process number that was used again in the
-  /// meantime does not pass for its former owner.
+  /// When the process began (ticks since boot, from /proc; 0: it cannot tell): on kernels that do not say
+  /// themselves who connected, a process number that was used again in the meantime does not pass for its
+  /// former owner.
   std::uint64_t start_time;
   std::array<std::array<char, 64>, kMostLeasedGpus> gpus;  // UUIDs, each ended by a zero
 };
@@ -69,17 +73,43 @@ struct RequestMemory {
 
 /// What became of the latest request on one GPU. Each field is of its own time; `sequence` is written last.
 struct GpuResult {
-  std::atomic<std::uint32_t> sequence;       // of the last request that was dealt with
-  std::atomic<std::int32_t> requested_mhz;   // 0: the baseline
-  std::atomic<std::int32_t> observed_mhz;    // read back since; 0: not yet
-  std::atomic<std::uint32_t> event_reasons;  // EventReasons::bits
-  std::atomic<std::int64_t> latency_ns;      // from when the agent saw the request to the driver's answer
-  std::atomic<std::uint32_t> failures;       // requests that the driver refused
+  std::atomic<std::uint32_t> sequence;           // of the last request that was dealt with
+  std::atomic<std::int32_t> requested_mhz;       // 0: the baseline
+  std::atomic<std::int32_t> observed_mhz;        // read back last; 0: never, or it cannot be read
+  std::atomic<std::uint32_t> observed_sequence;  // of the request whose clock that was to be
+  std::atomic<std::uint32_t> event_reasons;      // EventReasons::bits, read with it
+  std::atomic<std::int64_t> latency_ns;          // from when the agent saw the request to the driver's answer
+  std::atomic<std::uint32_t> failures;           // requests that the driver refused
 };
 
+/// Why a lease is over.
+enum class LeaseEnd : std::uint32_t {
+  kNotYet,
+  kClosed,
+  kProcessEnded,
+  kProtocolBroken,
+  kClockNotAllowed,
+  kDriverRefused,
+  kSilent,
+  kAgentEnded,
+};
+inline constexpr std::array kLeaseEnds{"",
+                                       "closed",
+                                       "process ended",
+                                       "protocol broken",
+                                       "clock not allowed",
+                                       "driver refused",
+                                       "silent for too long",
+                                       "agent ended"};
+/// As logs and metrics have it; "" for what is none.
+[[nodiscard]] inline const char* text_of(LeaseEnd end) {
+  const auto index = static_cast<std::size_t>(end);
+  return index < kLeaseEnds.size() ? kLeaseEnds[index] : "";
+}
+
 struct ResultMemory {
-  /// The lease is over, or one of its GPUs cannot be set: they are at their baseline, or on the way there.
-  std::atomic<std::uint32_t> ended;
+  /// Not kNotYet: the lease is over, and its GPUs are at their baseline or on the way there.
+  std::atomic<LeaseEnd> ended;
   /// The agent does not look at the request word until it is sent a byte.
   std::atomic<std::uint32_t> asleep;
   std::uint32_t gpu_count;
@@ -91,6 +121,7 @@ struct ResultMemory {
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 static_assert(std::atomic<std::int64_t>::is_always_lock_free);
 static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
+static_assert(std::atomic<LeaseEnd>::is_always_lock_free);
 static_assert(sizeof(LeaseHello) == 16 + 64 * kMostLeasedGpus);
 
 /// Where the agent of a node listens.

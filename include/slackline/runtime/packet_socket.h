@@ -23,6 +23,8 @@ struct Packet {
   std::vector<std::byte> data;
   std::vector<Descriptor> descriptors;
 };
+/// False if nothing has come, not even the end, within `patience`.
+[[nodiscard]] bool wait_readable(int socket, Seconds patience);
 /// Blocks. Nothing at end of file or on an error. Longer messages than `limit` are cut.
 [[nodiscard]] std::optional<Packet> receive_packet(int socket, std::size_t limit);
 

@@ -1,6 +1,8 @@
 #pragma once
 #include <string>
 
+#include "slackline/base/descriptor.h"
+
 namespace slackline {
 
 /// Where sockets, the journal and simulated GPUs live: $SLACKLINE_RUNTIME_DIR, else /run/slackline for root,
@@ -15,13 +17,14 @@ namespace slackline {
 /// The journal's place in it.
 [[nodiscard]] std::string journal_folder(const std::string& runtime_folder);
 
-/// A new folder of its own inside `parent`, mode 0700.
-[[nodiscard]] std::string make_private_folder(const std::string& parent, const std::string& prefix);
+/// What folders of a process's own are for; their names begin with it.
+inline constexpr const char* kJobFolder = "job-";
+inline constexpr const char* kNodeFolder = "sim-";
 
-/// One that goes, with all that is in it, when this does.
+/// A new folder inside `parent`, mode 0700, which goes with all that is in it when this does.
 class PrivateFolder {
  public:
-  PrivateFolder(const std::string& parent, const std::string& prefix);
+  PrivateFolder(const std::string& parent, const std::string& kind);
   PrivateFolder(const PrivateFolder&) = delete;
   PrivateFolder& operator=(const PrivateFolder&) = delete;
   ~PrivateFolder();
@@ -29,6 +32,10 @@ class PrivateFolder {
 
  private:
   std::string path_;
+  Descriptor lock_;  // on the folder: somebody has it, whether or not his number is known here
 };
+
+/// Removes those whose process was killed.
+void remove_abandoned_folders(const std::string& parent);
 
 }  // namespace slackline
