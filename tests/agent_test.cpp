@@ -302,7 +302,7 @@ TEST_CASE("agent: clocks outside the policy's range are not on the list, for GPU
 }
 
 TEST_CASE("agent: a user's rights come from the kernel: the user, the group and further groups", "[agent]") {
-  if (::geteuid() != 0) return;  // only root can become somebody else
+  SLACKLINE_NEEDS(::geteuid() == 0, "root");
   constexpr uid_t kUser = 54321;
   constexpr gid_t kGroup = 54322;
   Policy::Rule group_rule = rule_for(0, {"TEST-1"});
@@ -334,7 +334,7 @@ TEST_CASE("agent: a user's rights come from the kernel: the user, the group and 
 }
 
 TEST_CASE("agent: a user who connects again and again keeps no other user out", "[agent]") {
-  if (::geteuid() != 0) return;
+  SLACKLINE_NEEDS(::geteuid() == 0, "root");
   AgentOptions options = options_for_us();
   options.socket_mode = 0666;
   Node node(options);

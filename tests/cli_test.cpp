@@ -292,10 +292,14 @@ TEST_CASE("cli: help and version are no errors, and go to standard output", "[cl
     CHECK(result.out.find("lackline") != std::string::npos);
     CHECK(result.err == "");
   }
-  for (const char* command : {"plan", "verify", "inspect", "order", "compare"}) {
+  for (const char* command : {"plan", "verify", "inspect", "order", "compare", "profile", "apply", "agent",
+                              "restore", "devices", "measure", "calibrate"}) {
+    CAPTURE(command);
     const ChildResult result = run({command, "--help"});
     CHECK(result.status == 0);
-    CHECK(result.out.find("Example: slackline " + std::string(command)) != std::string::npos);
+    const std::size_t example = result.out.find("Example: ");
+    REQUIRE(example != std::string::npos);
+    CHECK(result.out.find("slackline " + std::string(command), example) != std::string::npos);
     CHECK(result.err == "");
   }
 }

@@ -297,14 +297,5 @@ TEST_CASE("device commands: a wrong flag ends with status 2 and names it", "[cli
   }
 }
 
-TEST_CASE("device commands: help has an example", "[cli]") {
-  Node node;
-  for (const char* command : {"devices", "measure", "calibrate"}) {
-    const ChildResult result = node.run({command, "--help"});
-    CHECK(result.status == 0);
-    CHECK(holds(result.out, "Example: slackline " + std::string(command)));
-  }
-}
-
 }  // namespace
 }  // namespace slackline

@@ -30,7 +30,7 @@ constexpr const char* kModuleRemark = "GPU and CPU of the module (Grace Hopper)"
 constexpr const char* kMigIsOn = "MIG is on: locks and energy are of the whole GPU";
 
 /// Ways to read what a GPU draws. The first that works stays: their counters do not compare.
-enum class Source { kGpuField, kModuleField, kCall };
+enum class Source { kGpuField, kModuleField, kCall, kUnknown };
 constexpr std::array kSources{Source::kGpuField, Source::kModuleField, Source::kCall};
 
 unsigned scope_of(Source source) {
@@ -228,7 +228,7 @@ struct NvmlDevice::Gpu {
   std::mutex clocks_mutex;
   std::vector<Megahertz> clocks;
 
-  std::atomic<std::optional<Source>> power_source;
+  std::atomic<Source> power_source = Source::kUnknown;
 
   [[nodiscard]] Answer<EnergyReading> first_energy(const Api& api);
   [[nodiscard]] Answer<EnergyReading> next_energy(const Api& api) const;
@@ -256,7 +256,7 @@ Answer<EnergyReading> NvmlDevice::Gpu::next_energy(const Api& api) const {
 
 /// From the source that has worked before: those of different scopes do not add up to one curve.
 Answer<PowerReading> NvmlDevice::Gpu::power(const Api& api) {
-  if (const std::optional<Source> known = power_source) return read_power_by(*known, api, handle);
+  if (const Source known = power_source; known != Source::kUnknown) return read_power_by(known, api, handle);
   Answer<PowerReading> answer;
   for (const Source source : kSources) {
     answer = read_power_by(source, api, handle);

@@ -1,6 +1,8 @@
 #include "slackline/device/refresh_period.h"
 
 #include <algorithm>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "slackline/base/error.h"
@@ -24,17 +26,23 @@ Seconds median(std::vector<Seconds> values) {
 Seconds measure_refresh_period(const std::function<EnergyReading()>& read, Timeline& time) {
   const char* kOperation = "measure refresh period of the energy counter";
   const Seconds end = time.now() + kPatience;
-  EnergyReading last = read();
+  std::optional<Joules> last;
+  std::string fault;
   std::vector<Seconds> changes;
-  for (Seconds next = time.now() + kPollEvery; changes.size() < kChanges && next < end;) {
+  for (Seconds next = time.now(); changes.size() < kChanges && next < end;) {
     if (!time.sleep_until(next)) throw DeviceError(kOperation, "", "ended early, as it was asked to");
-    const EnergyReading reading = read();
-    if (reading.total != last.total) changes.push_back(reading.at);
-    last = reading;
+    try {
+      const EnergyReading reading = read();
+      if (last && reading.total != *last) changes.push_back(reading.at);
+      last = reading.total;
+    } catch (const DeviceError& error) {  // drivers that are asked often fail now and then
+      fault = error.what();
+    }
     next = std::max(next + kPollEvery, time.now());  // a slow read delays those after it, but adds none
   }
   if (changes.size() < 2)
-    throw DeviceError(kOperation, "", "it changed less than twice in a second and a half");
+    throw DeviceError(kOperation, "",
+                      "it changed less than twice in a second and a half" + (fault.empty() ? "" : "; " + fault));
   std::vector<Seconds> periods;
   for (std::size_t i = 1; i < changes.size(); ++i) periods.push_back(changes[i] - changes[i - 1]);
   return median(std::move(periods));
