@@ -887,6 +887,15 @@ TEST_CASE("agent: how long a driver has been silent is known while it is", "[age
   CHECK(wait_until([&] { return node.agent->longest_driver_call() < milliseconds(50); }, kPatience));
 }
 
+TEST_CASE("agent: a GPU that does not tell its clocks keeps nobody from the others", "[agent]") {
+  Node node;
+  node.agent.reset();
+  node.device.lose(GpuId(2));
+  node.start();
+  CHECK(node.lease({0, 1}));
+  CHECK(contains(refusal([&] { node.lease({2}); }), "fell off the bus"));
+}
+
 TEST_CASE("agent: one client's fault in the driver never ends the lease of the next", "[agent]") {
   Node node;
   node.device.refuse(Megahertz(1200));

@@ -53,7 +53,8 @@ class RecordingDevice : public TestDevice {
  public:
   explicit RecordingDevice(int gpus = 4) : gpus_(static_cast<std::size_t>(gpus)) {}
   [[nodiscard]] int gpu_count() const override { return static_cast<int>(gpus_.size()); }
-  [[nodiscard]] std::vector<Megahertz> supported_clocks(GpuId) const override {
+  [[nodiscard]] std::vector<Megahertz> supported_clocks(GpuId gpu) const override {
+    if (gpu == lost_) throw DeviceError("list clocks", identity(gpu).uuid, "it fell off the bus");
     std::vector<Megahertz> clocks;
     for (int mhz = 1400; mhz >= 600; mhz -= 100) clocks.emplace_back(mhz);
     return clocks;
@@ -130,6 +131,8 @@ class RecordingDevice : public TestDevice {
     const std::lock_guard lock(mutex_);
     restores_refused_ = times;
   }
+  /// Before an agent has it.
+  void lose(GpuId gpu) { lost_ = gpu; }
   void set_state(const std::string& state) {
     const std::lock_guard lock(mutex_);
     state_ = state;
@@ -141,6 +144,7 @@ class RecordingDevice : public TestDevice {
   std::vector<std::optional<Megahertz>> gpus_;
   Calls calls_;
   std::string state_;
+  std::optional<GpuId> lost_;
   Megahertz refused_;
   int restores_refused_ = 0;
   int in_flight_ = 0;

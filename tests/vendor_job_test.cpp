@@ -217,7 +217,8 @@ TEST_CASE("vendor job: readings of the energy that fail now and then cost nothin
   CHECK(measured.result.err == "");
 }
 
-TEST_CASE("vendor job: a counter that stops costs the energy of the steps that follow, which is said", "[vendor]") {
+TEST_CASE("vendor job: a counter that stops costs the energy of the steps that follow, which is said",
+          "[vendor]") {
   const Workplace place;
   const Measured measured = all_max_power(place, "Field83Scope0 0 stale after=100\n");
   CHECK(std::abs(measured.power_w - 800) < 40);

@@ -32,7 +32,7 @@ void write_all(int fd, const std::string& path, std::string_view content) {
 
 mode_t mode_of(const std::string& path) {
   struct stat status {};
-  if (::stat(path.c_str(), &status) == 0) return status.st_mode & 0777;
+  if (::stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode)) return status.st_mode & 0777;
   // Asked once: two threads that do so at the same time could leave 0 behind.
   static const mode_t kMask = [] {
     const mode_t mask = ::umask(0);

@@ -41,8 +41,9 @@ Seconds measure_refresh_period(const std::function<EnergyReading()>& read, Timel
     next = std::max(next + kPollEvery, time.now());  // a slow read delays those after it, but adds none
   }
   if (changes.size() < 2)
-    throw DeviceError(kOperation, "",
-                      "it changed less than twice in a second and a half" + (fault.empty() ? "" : "; " + fault));
+    throw DeviceError(
+        kOperation, "",
+        "it changed less than twice in a second and a half" + (fault.empty() ? "" : "; " + fault));
   std::vector<Seconds> periods;
   for (std::size_t i = 1; i < changes.size(); ++i) periods.push_back(changes[i] - changes[i - 1]);
   return median(std::move(periods));

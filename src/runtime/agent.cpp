@@ -155,11 +155,15 @@ Agent::Agent(Device& device, const Journal& journal, AgentOptions options, Log l
   for (const GpuId gpu : all_gpus(device_)) {
     auto made = std::make_unique<Gpu>();
     made->identity = device_.identity(gpu);
-    const Ability ability = device_.abilities(gpu).set_clock;
-    if (ability) made->clocks = device_.supported_clocks(gpu);
-    made->set_clock = ability;
+    try {
+      made->set_clock = device_.abilities(gpu).set_clock;
+      if (made->set_clock) made->clocks = device_.supported_clocks(gpu);
+    } catch (const DeviceError& error) {  // the others must not wait for it
+      made->set_clock = {error.what(), ""};
+      log_(Importance::kProblem, error.what());
+    }
     const Megahertz baseline = options_.policy.baseline(made->identity);
-    if (baseline != Megahertz(0) && ability && std::ranges::count(made->clocks, baseline) == 0) {
+    if (baseline != Megahertz(0) && made->set_clock && std::ranges::count(made->clocks, baseline) == 0) {
       throw DeviceError("use the policy's baseline", made->identity.uuid,
                         "it has no clock of " + std::to_string(baseline.value()) + " MHz; the nearest is " +
                             std::to_string(nearest(made->clocks, baseline).value()));

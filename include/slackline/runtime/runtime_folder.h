@@ -32,7 +32,7 @@ class PrivateFolder {
 
  private:
   std::string path_;
-  Descriptor lock_;  // on the folder: somebody has it, whether or not his number is known here
+  Descriptor lock_;  // on the folder: somebody has it, whether or not its number is known here
 };
 
 /// Removes those whose process was killed.
