@@ -271,20 +271,15 @@ TEST_CASE("agent command: an agent whose log nobody reads goes on serving, and e
   CHECK(agent.wait() == 0);
 }
 
-TEST_CASE("agent command: whatever is in the place of the metrics file is replaced, and waited for by nobody",
+TEST_CASE("agent command: a pipe in the place of the metrics file is replaced, and waited for by nobody",
           "[agent]") {
   const Workplace place;
   const std::string path = place.folder.file("slackline.prom");
-  SECTION("a pipe that nobody reads") {
-    REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
-  }
-  SECTION("a link to a device") {
-    std::filesystem::create_symlink("/dev/full", path);
-  }
+  REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
   RunningProgram agent(place.agent({"--metrics", path}));
   CHECK(wait_until(
       [&] {
-        return std::filesystem::symlink_status(path).type() == std::filesystem::file_type::regular &&
+        return std::filesystem::is_regular_file(path) &&
                holds(slurp(path), "slackline_leases_granted_total 0");
       },
       kPatience));
@@ -292,29 +287,82 @@ TEST_CASE("agent command: whatever is in the place of the metrics file is replac
   CHECK(agent.wait() == 0);
 }
 
-TEST_CASE("agent command: an agent that sees no other user's processes in /proc leases all the same",
+TEST_CASE("agent command: metrics replace no device, no folder and no link", "[agent]") {
+  const Workplace place;
+  const std::string link = place.folder.file("link");
+  std::filesystem::create_symlink(place.folder.file("target"), link);
+  for (const std::string& path :
+       {std::string("/dev/null"), std::string("/dev/stdout"), link, place.folder.file("")}) {
+    CAPTURE(path);
+    const ChildResult result = run_child(place.agent({"--metrics", path}), "/");
+    CHECK(result.status == 2);
+    CHECK(holds(result.err, path + ": is no file"));
+  }
+  CHECK(std::filesystem::is_character_file("/dev/null"));
+  CHECK(std::filesystem::is_symlink(link));
+}
+
+// Runs LINES of a command on a kernel that does not say who connected, as Debian 12's.
+TEST_CASE("agent command: on an older kernel", "[.old-kernel]") {
+  const char* lines = ::getenv("OLD_KERNEL_COMMAND");
+  REQUIRE(lines != nullptr);
+  std::vector<std::string> words;
+  std::istringstream stream(lines);
+  for (std::string line; std::getline(stream, line);) words.push_back(line);
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  REQUIRE(hide_pidfds(false));
+  ::execv(arguments[0], arguments.data());
+  FAIL("cannot run " << words[0]);
+}
+
+TEST_CASE("agent command: an agent that cannot see who connected, nor look it up, asks for signs of life",
           "[agent]") {
   SLACKLINE_NEEDS(::geteuid() == 0, "root");
-  const std::vector<std::string> hidden{"/usr/bin/env",
-                                        "unshare",
-                                        "--mount",
-                                        "--pid",
-                                        "--fork",
-                                        "--kill-child",
-                                        "sh",
-                                        "-c",
-                                        "mount -t proc -o hidepid=2,gid=54399 proc /proc && exec \"$@\"",
-                                        "sh"};
-  const auto with = [&](std::vector<std::string> command) {
-    command.insert(command.begin(), hidden.begin(), hidden.end());
-    return command;
+  // /proc as on many clusters, and an agent with the capabilities of the service.
+  std::vector<std::string> confined{"/usr/bin/env",
+                                    "unshare",
+                                    "--mount",
+                                    "sh",
+                                    "-c",
+                                    "mount -t proc -o hidepid=2,gid=54399 proc /proc && exec \"$@\"",
+                                    "sh",
+                                    "setpriv",
+                                    "--bounding-set",
+                                    "-all,+sys_admin,+chown",
+                                    "--groups",
+                                    "0"};
+  const auto with = [&](const std::vector<std::string>& command) {
+    std::vector<std::string> all = confined;
+    all.insert(all.end(), command.begin(), command.end());
+    return all;
   };
   SLACKLINE_NEEDS(run_child(with({"true"}), "/").status == 0, "a /proc of its own");
   const Workplace place;
-  const RunningProgram agent(with(place.agent()));
+  place.write_policy("slackline: policy/1\nsocket_group: " + std::to_string(kUser) + "\nallow: [{users: [" +
+                     std::to_string(kUser) + "], gpus: all}]\n");
+  ::chmod(place.folder.file("").c_str(), 0711);
+  const std::string socket = place.folder.file("open.sock");
+  std::string lines;
+  for (const std::string& word : place.agent({"--socket", socket})) lines += word + "\n";
+  const Variable command("OLD_KERNEL_COMMAND", lines);
+  const RunningProgram agent(with({std::filesystem::canonical("/proc/self/exe"), "[.old-kernel]"}));
   REQUIRE(wait_until([&] { return holds(agent.err(), "serves 4 GPUs"); }, kPatience));
   SimWorld world(place.folder.file("node/gpus"));
-  CHECK(place.lease(world, 0));
+  const std::string uuid = SimDevice(std::make_shared<SimWorld>(world.path())).identity(GpuId(0)).uuid;
+  ClientProcess client([&]() -> std::string {
+    if (::setgroups(0, nullptr) != 0 || ::setresgid(kUser, kUser, kUser) != 0 ||
+        ::setresuid(kUser, kUser, kUser) != 0)
+      return "cannot become user";
+    RawClient raw(socket);
+    if (!raw.say(RawClient::hello({uuid}))) return "cannot ask";
+    const auto answer = raw.answer();
+    if (!answer) return "no answer";
+    if (answer->status != LeaseStatus::kGranted) return answer->text.data();
+    return answer->heartbeat_ms > 0 ? "asked for signs of life" : "believed";
+  });
+  CHECK(client.words() == "asked for signs of life");
 }
 
 // sudo
@@ -449,6 +497,16 @@ TEST_CASE("agent command: under sudo a job is profiled on real GPUs, and the pro
   CHECK(running.wait() == 128 + SIGTERM);
   CHECK(running.err() == "");
   for (int gpu = 0; gpu < 2; ++gpu) CHECK(node.locked(gpu) == std::nullopt);
+
+  // The sweep of all clocks would take minutes; at one clock it comes to its end.
+  std::vector<std::string> short_one = profile(output);
+  short_one.insert(short_one.begin() + 2, "--read-only");
+  const ChildResult result = run_child(in_own_run(short_one), "/");
+  INFO(result.err);
+  CHECK(result.status == 0);
+  struct stat status {};
+  REQUIRE(::stat(output.c_str(), &status) == 0);
+  CHECK(status.st_uid == kUser);
 }
 
 TEST_CASE("agent command: under sudo what is measured runs as the caller, and so is what is written",
@@ -469,6 +527,17 @@ TEST_CASE("agent command: under sudo what is measured runs as the caller, and so
   struct stat status {};
   REQUIRE(::stat(output.c_str(), &status) == 0);
   CHECK(status.st_uid == kUser);
+
+  // With simulated GPUs there is nothing for root to do at all.
+  const RuntimeVariable theirs(place.folder.file("theirs"));
+  const std::string profile = place.folder.file("theirs/profile.yaml");
+  spill(profile, kProfile);
+  ::chmod(profile.c_str(), 0644);
+  const ChildResult simulated =
+      run_child(in_own_run({"/bin/sh", "-c", "\"$@\"; ls /run/slackline/", "sh", kBinary, "measure",
+                            "--device", "sim:" + profile, "-o", "/dev/null", "--", "id", "-u"}),
+                "/");
+  CHECK(simulated.out == kUserText + "\n");
 }
 
 TEST_CASE("agent command: under sudo a job on simulated GPUs runs as the caller, and so does all else",

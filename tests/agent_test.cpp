@@ -876,15 +876,19 @@ TEST_CASE("agent: a client knows why its lease is over", "[agent]") {
   CHECK(lease->why_over() == "the agent has ended the lease: agent ended");
 }
 
-TEST_CASE("agent: how long a driver has been silent is known while it is", "[agent]") {
+TEST_CASE("agent: drivers are silent when none of them answers, for some or for all GPUs", "[agent]") {
   Node node;
-  const auto lease = node.lease({0});
+  const auto some = node.lease({0, 1, 2});
+  const auto last = node.lease({3});
   node.device.hold();
-  lease->post(3, false);
-  REQUIRE(wait_until([&] { return node.device.in_flight() == 1; }, kPatience));
-  CHECK(wait_until([&] { return node.agent->longest_driver_call() > milliseconds(50); }, kPatience));
+  some->post(3, false);
+  REQUIRE(wait_until([&] { return node.device.in_flight() == 3; }, kPatience));
+  std::this_thread::sleep_for(milliseconds(100));
+  CHECK(node.agent->silence_of_drivers() < milliseconds(100));
+  last->post(3, false);
+  CHECK(wait_until([&] { return node.agent->silence_of_drivers() > milliseconds(100); }, kPatience));
   node.device.let_go();
-  CHECK(wait_until([&] { return node.agent->longest_driver_call() < milliseconds(50); }, kPatience));
+  CHECK(wait_until([&] { return node.agent->silence_of_drivers() == milliseconds(0); }, kPatience));
 }
 
 TEST_CASE("agent: a GPU that does not tell its clocks keeps nobody from the others", "[agent]") {

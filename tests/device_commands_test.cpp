@@ -197,6 +197,10 @@ TEST_CASE("devices: the agent that sets clocks for others is named", "[cli]") {
   const Json& ability = found["gpus"][0]["abilities"]["set_clocks"];
   CHECK(ability["allowed"] == false);
   CHECK(holds(ability["remedy"], "the agent at " + socket));
+  // What stands against it is not a lack of rights.
+  gpus.script("GetMigMode * value=1\n");
+  const Json mig = report();
+  CHECK(holds(mig["gpus"][0]["abilities"]["set_clocks"]["remedy"], "-mig 0"));
 }
 
 TEST_CASE("measure: ends with the command's own status, as a shell gives it", "[cli]") {

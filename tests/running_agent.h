@@ -200,7 +200,7 @@ class RunningAgent {
     }
     return agent_->metrics();
   }
-  [[nodiscard]] std::chrono::nanoseconds longest_driver_call() const { return agent_->longest_driver_call(); }
+  [[nodiscard]] std::chrono::nanoseconds silence_of_drivers() const { return agent_->silence_of_drivers(); }
   /// Whether it is blind for processes that die, if it was to be.
   [[nodiscard]] bool pretends() const { return pretends_; }
 

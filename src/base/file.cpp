@@ -110,7 +110,15 @@ void expect_writable(const std::string& path) {
   ::unlink(temporary.c_str());
 }
 
+void expect_replaceable(const std::string& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) return;
+  if (S_ISREG(status.st_mode) || S_ISFIFO(status.st_mode)) return;
+  throw InputError(path, 0, "", "is no file; name one that may be replaced");
+}
+
 void replace_file(const std::string& path, std::string_view content) {
+  expect_replaceable(path);
   rename_onto(path, content, false);
 }
 

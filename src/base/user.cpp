@@ -60,6 +60,10 @@ bool become(const User& user) {
   return true;
 }
 
+void become_or_throw(const User& user) {
+  if (!become(user)) throw DeviceError("become user " + std::to_string(user.uid), "", std::strerror(errno));
+}
+
 ActingAs::ActingAs(const std::optional<User>& user) : uid_(::geteuid()), gid_(::getegid()) {
   if (!user) return;
   groups_.resize(static_cast<std::size_t>(std::max(::getgroups(0, nullptr), 0)));

@@ -48,9 +48,9 @@ void log(Agent::Importance importance, const std::string& text) {
   log_line(is_service ? level : "slackline agent: ", text);
 }
 
-/// A driver that takes longer does not come back; a service manager that hears nothing then starts another
-/// agent.
-constexpr std::chrono::seconds kStuckDriver(20);
+/// Drivers none of which answers for so long do not come back; the service manager, which then hears nothing,
+/// starts another agent. One that still answers for some GPUs is worth keeping.
+constexpr std::chrono::seconds kStuckDrivers(20);
 
 /// A full disk must not end an agent.
 void write_metrics(const std::string& path, const AgentMetrics& metrics) {
@@ -67,6 +67,7 @@ int run(const AgentFlags& flags) {
   const Descriptor stop = end_signals();
   AgentOptions options;
   options.takes_readings = !flags.metrics.empty();
+  if (options.takes_readings) expect_replaceable(flags.metrics);
   options.policy = read_policy(flags.policy);
   const ServiceManager manager;
   const std::string folder = runtime_folder(flags.runtime_dir);
@@ -88,7 +89,7 @@ int run(const AgentFlags& flags) {
     log(Agent::Importance::kRoutine, greeting);
     manager.ready();
     agent.run(stop.get(), [&] {
-      if (agent.longest_driver_call() < kStuckDriver) manager.keep_alive();
+      if (agent.silence_of_drivers() < kStuckDrivers) manager.keep_alive();
       if (!flags.metrics.empty()) write_metrics(flags.metrics, agent.metrics());
     });
     manager.stopping();

@@ -13,8 +13,6 @@
 namespace slackline {
 namespace {
 
-constexpr const char* kSetClocks = "set clocks";
-
 struct DevicesFlags {
   std::string device;
   std::string agent;
@@ -22,10 +20,25 @@ struct DevicesFlags {
   bool json = false;
 };
 
+/// Whoever sets clocks for those who may not.
+struct AgentHere {
+  std::string socket;
+  bool listens = false;
+  bool is_closed_to_us = false;
+
+  explicit AgentHere(const std::string& path) : socket(path) {
+    if (path.empty()) return;
+    listens = static_cast<bool>(connect_to(path));
+    is_closed_to_us = !listens && errno == EACCES;
+  }
+};
+
 /// Asks one GPU for all it has to say. A reading that fails becomes a fault, and the others are tried.
 class GpuInquiry {
  public:
-  GpuInquiry(Device& device, GpuId gpu) : device_(device) { report_.gpu = gpu; }
+  GpuInquiry(Device& device, const AgentHere& agent, GpuId gpu) : device_(device), agent_(agent) {
+    report_.gpu = gpu;
+  }
 
   GpuReport ask() {
     const GpuId gpu = report_.gpu;
@@ -63,7 +76,7 @@ class GpuInquiry {
     const auto add = [&](const char* what, const Ability& ability) {
       report_.abilities.push_back({what, ability.why_not, ability.remedy});
     };
-    add(kSetClocks, can.set_clock);
+    add("set clocks", with_agent(can.set_clock));
     add("read energy", can.energy);
     add("read power", can.power);
     add("read power cap", can.power_cap);
@@ -72,24 +85,22 @@ class GpuInquiry {
     report_.remarks = can.remarks;
   }
 
+  /// What this process may not, it may be lent.
+  [[nodiscard]] Ability with_agent(Ability ability) const {
+    if (!ability.lacks_rights) return ability;
+    if (agent_.listens) {
+      ability.remedy = "the agent at " + agent_.socket + " sets them for those whom its policy allows";
+    } else if (agent_.is_closed_to_us) {
+      ability.remedy =
+          "if an agent runs here, ask for the group of " + agent_.socket + " and a rule in its policy";
+    }
+    return ability;
+  }
+
   Device& device_;
+  const AgentHere& agent_;
   GpuReport report_;
 };
-
-/// Who may not set clocks may be lent them.
-void add_agent_to(DeviceReport& report, const std::string& socket) {
-  const bool listens = static_cast<bool>(connect_to(socket));
-  if (!listens && errno != EACCES) return;
-  if (listens) report.agent = socket;
-  for (GpuReport& gpu : report.gpus) {
-    for (AbilityReport& ability : gpu.abilities) {
-      if (ability.what != kSetClocks || ability.why_not.empty()) continue;
-      ability.remedy =
-          listens ? "the agent at " + socket + " sets them for those whom its policy allows"
-                  : "an agent listens at " + socket + "; ask for its group, and for a rule in its policy";
-    }
-  }
-}
 
 int run(const DevicesFlags& flags) {
   OpenedDevice opened(flags.device, flags.read_only ? DeviceAccess::kReadOnly : DeviceAccess::kIfPrivileged);
@@ -98,10 +109,10 @@ int run(const DevicesFlags& flags) {
   report.driver = device.driver();
   report.spec = flags.device.empty() ? device.spec() : flags.device;
   report.left_out = device.left_out();
-  for (const GpuId gpu : all_gpus(device)) report.gpus.push_back(GpuInquiry(device, gpu).ask());
-  if (!flags.agent.empty() || !opened.is_simulated()) {
-    add_agent_to(report, flags.agent.empty() ? kAgentSocket : flags.agent);
-  }
+  const std::string nodes = opened.is_simulated() ? "" : kAgentSocket;
+  const AgentHere agent(flags.agent.empty() ? nodes : flags.agent);
+  if (agent.listens) report.agent = agent.socket;
+  for (const GpuId gpu : all_gpus(device)) report.gpus.push_back(GpuInquiry(device, agent, gpu).ask());
   std::fputs((flags.json ? device_json(report) : device_text(report)).c_str(), stdout);
   return kOk;
 }

@@ -31,17 +31,12 @@ std::vector<std::vector<GpuId>> dealt_out(const std::vector<int>& counts, int gp
   return stages;
 }
 
-/// Simulated GPUs need no privileges; the whole command becomes its caller's.
-void give_up_privileges(const User& user) {
-  if (!become(user)) throw DeviceError("become user " + std::to_string(user.uid), "", std::strerror(errno));
-}
-
 }  // namespace
 
 JobDevice::JobDevice(const Request& request) : user_(calling_user()) {
-  const bool is_real = is_device_spec(request.device) && !request.device.starts_with("simnode:");
+  const bool is_real = is_vendor_spec(request.device);
   if (!is_real) {
-    if (user_) give_up_privileges(*user_);
+    if (user_) become_or_throw(*user_);  // simulated GPUs need no privileges
     user_.reset();
     spec_ = parse_device(request.device);
   }

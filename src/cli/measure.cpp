@@ -1,8 +1,7 @@
-#include <cerrno>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
 #include <memory>
+#include <optional>
 
 #include "command.h"
 #include "opened_device.h"
@@ -78,13 +77,14 @@ int run(const MeasureFlags& flags) {
     throw InputError("", 0, "--interval", "must be from 1 to 10000 ms");
   }
   WatchedCommand command;
+  // Neither the command nor a file that the caller names is root's business, nor are simulated GPUs.
+  const std::optional<User> caller = calling_user();
+  const bool is_real = flags.device.empty() || is_vendor_spec(flags.device);
+  if (caller && !is_real) become_or_throw(*caller);
   OpenedDevice opened(flags.device);
+  if (caller && is_real) become_or_throw(*caller);
   Device& device = opened.get();
   say_what_is_left_out(device);
-  // Neither the command nor a file that the caller names is root's business.
-  if (const auto user = calling_user(); user && !become(*user)) {
-    throw DeviceError("become user " + std::to_string(user->uid), "", std::strerror(errno));
-  }
   expect_writable(flags.output);
   const std::unique_ptr<Timeline> clock = device.make_timeline();
   PowerLog log(device, chosen_gpus(flags.gpus, device), device.make_timeline(),

@@ -259,6 +259,7 @@ Ability AmdsmiDevice::Gpu::counts_energy() {
       energy_moves_ = first && count.accumulator != *first;
       if (energy_moves_) return {};
       first = count.accumulator;
+      ability = {"its energy counter does not move", ""};
     } else if (ability = {api_.text_of(status), ""}; !amdsmi::passes(status)) {
       return ability;
     }
@@ -443,9 +444,9 @@ GpuAbilities AmdsmiDevice::abilities(GpuId id) {
 }
 
 Ability AmdsmiDevice::may_write() const {
-  if (access_ == DeviceAccess::kReadOnly) return {"the device was opened for reading only", ""};
+  if (access_ == DeviceAccess::kReadOnly) return {"the device was opened for reading only", "", true};
   if (!library_ && !may_set_clocks()) {
-    return {"this process has no right to set clocks", "run it as root, or give it CAP_SYS_ADMIN"};
+    return {"this process has no right to set clocks", "run it as root, or give it CAP_SYS_ADMIN", true};
   }
   if (!api_->can_limit_clocks()) {
     return {"this version of AMD SMI cannot limit clocks", "install ROCm 6.3 or newer"};

@@ -145,16 +145,20 @@ Answer<EnergyReading> read_counter(const Api& api, Handle gpu, Source source) {
 
 /// Drivers that are asked often say now and then that they cannot: that passes. `is_doubtful`: other answers
 /// that do.
-template <class Doubt>
-Answer<EnergyReading> read_patiently(const Api& api, Handle gpu, Source source, const Doubt& is_doubtful) {
+template <class Read, class Doubt>
+auto read_patiently(const Read& read, const Doubt& is_doubtful) {
   using std::chrono::milliseconds;
-  Answer<EnergyReading> answer = read_counter(api, gpu, source);
+  auto answer = read();
   for (const auto wait : {milliseconds(10), milliseconds(20), milliseconds(40)}) {
     if (!is_doubtful(answer) && answer.status.code != nvml::kNotSupported) break;
     std::this_thread::sleep_for(wait);
-    answer = read_counter(api, gpu, source);
+    answer = read();
   }
   return answer;
+}
+template <class Read>
+auto read_patiently(const Read& read) {
+  return read_patiently(read, [](const auto&) { return false; });
 }
 
 struct PowerReading {
@@ -239,7 +243,7 @@ struct NvmlDevice::Gpu {
 Answer<EnergyReading> NvmlDevice::Gpu::first_energy(const Api& api) {
   Answer<EnergyReading> answer;
   for (const Source source : kSources) {
-    answer = read_patiently(api, handle, source, [](const auto&) { return false; });
+    answer = read_patiently([&] { return read_counter(api, handle, source); });
     if (answer.status.ok()) energy_source = source;
     if (!answer.status.asks_for_another_way()) break;
   }
@@ -248,10 +252,11 @@ Answer<EnergyReading> NvmlDevice::Gpu::first_energy(const Api& api) {
 
 /// From the source that has worked before. With its mutex held.
 Answer<EnergyReading> NvmlDevice::Gpu::next_energy(const Api& api) const {
-  return read_patiently(api, handle, *energy_source, [&](const Answer<EnergyReading>& answer) {
+  const auto is_zero = [&](const Answer<EnergyReading>& answer) {
     return answer.status.ok() && answer.value.total == Joules(0) && last_energy &&
            last_energy->total > Joules(0);
-  });
+  };
+  return read_patiently([&] { return read_counter(api, handle, *energy_source); }, is_zero);
 }
 
 /// From the source that has worked before: those of different scopes do not add up to one curve.
@@ -259,7 +264,7 @@ Answer<PowerReading> NvmlDevice::Gpu::power(const Api& api) {
   if (const Source known = power_source; known != Source::kUnknown) return read_power_by(known, api, handle);
   Answer<PowerReading> answer;
   for (const Source source : kSources) {
-    answer = read_power_by(source, api, handle);
+    answer = read_patiently([&] { return read_power_by(source, api, handle); });
     if (answer.status.ok()) power_source = source;
     if (!answer.status.asks_for_another_way()) break;
   }
@@ -349,10 +354,10 @@ GpuIdentity NvmlDevice::identity(GpuId gpu) const {
 }
 
 Ability NvmlDevice::may_change_clocks() const {
-  if (access_ == DeviceAccess::kReadOnly) return {"it was opened for reading only", ""};
+  if (access_ == DeviceAccess::kReadOnly) return {"it was opened for reading only", "", true};
   if (!library_ && !may_set_clocks()) {
     return {"this process may not set clocks, which needs root or CAP_SYS_ADMIN",
-            Api::remedy_of(nvml::kNoPermission)};
+            Api::remedy_of(nvml::kNoPermission), true};
   }
   return {};
 }

@@ -63,7 +63,11 @@ std::optional<std::size_t> end_of_name(std::string_view spec, std::string_view v
 }  // namespace
 
 bool is_device_spec(std::string_view spec) {
-  return spec.starts_with(kSimulatedNode) || end_of_name(spec, "nvml") || end_of_name(spec, "amdsmi");
+  return spec.starts_with(kSimulatedNode) || is_vendor_spec(spec);
+}
+
+bool is_vendor_spec(std::string_view spec) {
+  return end_of_name(spec, "nvml") || end_of_name(spec, "amdsmi");
 }
 
 std::unique_ptr<Device> open_device(const std::string& spec, DeviceAccess access) {

@@ -18,6 +18,7 @@ namespace {
 class TickSeries {
  public:
   void add(const EnergyReading& reading) {
+    if (!at_.empty() && reading.total.value() < total_.back()) clear();  // it was reset
     if (!at_.empty() && reading.at.value() <= at_.back()) return;
     at_.push_back(reading.at.value());
     total_.push_back(reading.total.value());
@@ -196,8 +197,7 @@ void ClockSweep::begin_clock(Stage& stage, std::size_t clock_index, Seconds now)
   control_.set_repeat(stage.number, stage.open_kinds());
 }
 
-/// Drivers that are asked often fail now and then, and a counter that was reset counts anew: what was being
-/// measured begins anew, too.
+/// Drivers that are asked often fail now and then; counters go on meanwhile.
 void ClockSweep::watch(Stage& stage, Seconds now) {
   try {
     look_at(stage, now);
@@ -205,10 +205,6 @@ void ClockSweep::watch(Stage& stage, Seconds now) {
   } catch (const DeviceError&) {
     if (!stage.failing_since) stage.failing_since = now;
     if (now - *stage.failing_since > options_.fault_patience) throw;
-    for (auto& [kind, window] : stage.windows) {
-      for (TickSeries& series : window.series) series.clear();
-    }
-    for (Waiting& gpu : stage.waiting) gpu.last.reset();
   }
 }
 
@@ -290,7 +286,7 @@ void ClockSweep::close(Stage& stage, Window& window, const Measurement& measured
   window.done = true;
   if (window.reasons.throttles()) {
     ++stage.slowdown.windows;
-    stage.slowdown.reasons |= window.reasons;
+    stage.slowdown.reasons |= window.reasons.throttling();
   }
   control_.set_repeat(stage.number, stage.open_kinds());
 }
@@ -334,7 +330,8 @@ void ClockSweep::watch_waiting(Stage& stage) {
       continue;
     }
     const EnergyReading reading = device_.energy(stage.gpus[g]);
-    if (gpu.last && gpu.last->at >= *since && reading.at > gpu.last->at) {
+    const bool is_reset = gpu.last && reading.total < gpu.last->total;
+    if (gpu.last && !is_reset && gpu.last->at >= *since && reading.at > gpu.last->at) {
       gpu.energy += reading.total - gpu.last->total;
       gpu.time += reading.at - gpu.last->at;
     }

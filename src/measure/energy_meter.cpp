@@ -59,8 +59,10 @@ void EnergyMeter::follow() {
 void EnergyMeter::sample() {
   for (Counter& counter : counters_) read(counter);
   const std::lock_guard lock(mutex_);
-  begun_ = true;
-  answer_marks();
+  if (!begun_) {
+    begun_ = std::ranges::none_of(counters_, [](const Counter& counter) { return counter.readings.empty(); });
+  }
+  if (begun_) answer_marks();
   answered_.notify_all();
 }
 

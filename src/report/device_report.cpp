@@ -118,9 +118,7 @@ std::string notes_text(const DeviceReport& report) {
   for (const auto& [note, gpus] : notes.groups()) text += "note" + whom(gpus, report) + ": " + note + "\n";
   for (const std::string& gpu : report.left_out) text += "left out: the driver's " + gpu + "\n";
   if (!report.agent.empty()) {
-    text += "agent: " + report.agent +
-            " leases clocks to jobs whose user its policy allows; apply, profile and "
-            "calibrate use it by themselves\n";
+    text += "agent: " + report.agent + " leases clocks to jobs whose user its policy allows\n";
   }
   return text;
 }

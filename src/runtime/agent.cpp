@@ -197,12 +197,13 @@ Agent::~Agent() {
   const auto have_ended = [&] {
     return std::ranges::all_of(gpus_, [](const auto& gpu) { return gpu->worker->has_ended(); });
   };
-  while (!have_ended()) {
+  do {
     pollfd waiting{workers_done_.get(), POLLIN, 0};
     ::poll(&waiting, 1, kTickMs);
     after_workers();
     note_slow_drivers();
-  }
+  } while (!have_ended());
+  after_workers();  // their last words
 }
 
 void Agent::watch(int fd, std::uint64_t token, std::uint32_t events) {
@@ -596,10 +597,10 @@ void Agent::note_slow_drivers() {
   }
 }
 
-std::chrono::nanoseconds Agent::longest_driver_call() const {
-  std::chrono::nanoseconds longest{0};
-  for (const auto& gpu : gpus_) longest = std::max(longest, gpu->worker->in_driver_for());
-  return longest;
+std::chrono::nanoseconds Agent::silence_of_drivers() const {
+  if (gpus_.empty()) return {};
+  const auto silence = [](const auto& gpu) { return gpu->worker->in_driver_for(); };
+  return silence(*std::ranges::min_element(gpus_, {}, silence));
 }
 
 AgentMetrics Agent::metrics() const {

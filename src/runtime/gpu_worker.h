@@ -44,6 +44,9 @@ struct WorkerCounts {
 /// Does the slow work on one GPU, in a thread of its own, so that nobody waits for a driver. Its mailbox
 /// holds one order, the latest: what is overtaken is never replayed. The GPU is in the journal before it is
 /// first changed, and until it is restored.
+///
+/// The clock is read back when it has had time to settle; where orders come faster than that, ten times a
+/// second before the next one, which is later by as much as the driver takes for two readings.
 class GpuWorker {
  public:
   /// `left`: Device::state of a GPU that is in the journal already, because its last owner could not be

@@ -128,12 +128,16 @@ void JobServer::answer_hello(int fd) {
   };
   JobHello hello{};
   std::memcpy(&hello, packet->data.data(), std::min(packet->data.size(), sizeof hello));
-  if (packet->data.size() != sizeof hello) {
+  // All versions begin alike, and what is not ours at all is no process of the job.
+  const bool is_ours = packet->data.size() >= sizeof hello.magic && hello.magic >> 8 == kJobMagic >> 8;
+  if (is_ours && hello.magic != kJobMagic) {
+    return refuse("the client speaks another version of the protocol", true);
+  }
+  if (!is_ours || packet->data.size() != sizeof hello) {
     const std::string reason = "the client broke the protocol";
     refuse(reason, false);
     return observer_.on_stranger("refused a connection to " + socket_path_ + ": " + reason);
   }
-  if (hello.magic != kJobMagic) return refuse("the client speaks another version of the protocol", true);
   const int stages = static_cast<int>(options_.stage_gpus.size());
   if (hello.stages != stages) {
     return refuse((options_.plan.empty() ? "the device has GPUs for " : "the schedule is for ") +

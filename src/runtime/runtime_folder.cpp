@@ -83,6 +83,7 @@ PrivateFolder::PrivateFolder(const std::string& parent, const std::string& kind)
     : path_(parent + "/" + kind + std::to_string(::getpid()) + "-XXXXXX") {
   if (::mkdtemp(path_.data()) == nullptr) throw DeviceError("make folder", path_, std::strerror(errno));
   lock_ = locked_folder(path_);
+  if (!lock_) throw DeviceError("lock folder", path_, std::strerror(errno));
 }
 
 PrivateFolder::~PrivateFolder() {

@@ -14,7 +14,9 @@ void write_file(const std::string& path, std::string_view content);
 /// InputError if that could not be done now.
 void expect_writable(const std::string& path);
 /// write_file() for what a crash may take and the next second renews: waits for no disk, and for no reader
-/// either, since whatever is at `path` is replaced, be it a pipe.
+/// either, since a pipe at `path` is replaced like a file. InputError for a device, a link or a folder.
 void replace_file(const std::string& path, std::string_view content);
+/// InputError if what is at `path` is nothing to be replaced.
+void expect_replaceable(const std::string& path);
 
 }  // namespace slackline

@@ -18,6 +18,8 @@ struct User {
 /// Gives up every privilege for good and becomes `user`, with that user's groups; HOME, USER and LOGNAME
 /// follow. False, with errno, if that fails: do not go on.
 [[nodiscard]] bool become(const User& user);
+/// DeviceError if that fails.
+void become_or_throw(const User& user);
 
 /// Reads and writes files with no more rights than `user` has, until it goes; all threads of the process do.
 /// For root on behalf of somebody who names files. Nothing happens without a user.

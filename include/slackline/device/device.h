@@ -31,6 +31,8 @@ struct EnergyReading {
 struct Ability {
   std::string why_not;  // empty: it can
   std::string remedy;   // a command or a setting; empty if there is none
+  /// It is this process that may not; another could.
+  bool lacks_rights = false;
 
   [[nodiscard]] explicit operator bool() const { return why_not.empty(); }
 };

@@ -35,10 +35,12 @@ class EventReasons {
 
   /// Something beyond idleness and the user's own wish slows the GPU: what is measured now is not the
   /// clock's.
-  [[nodiscard]] constexpr bool throttles() const {
+  [[nodiscard]] constexpr bool throttles() const { return throttling().bits() != 0; }
+  /// Those that do.
+  [[nodiscard]] constexpr EventReasons throttling() const {
     constexpr auto kHarmless =
         static_cast<std::uint32_t>(EventReason::kIdle) | static_cast<std::uint32_t>(EventReason::kUserSet);
-    return (bits_ & ~kHarmless) != 0;
+    return EventReasons(bits_ & ~kHarmless);
   }
 
  private:

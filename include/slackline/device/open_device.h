@@ -27,5 +27,7 @@ enum class DeviceAccess {
 
 /// Whether `spec` is one of the above (rather than sim:PROFILE, which only the command line knows).
 [[nodiscard]] bool is_device_spec(std::string_view spec);
+/// The same, but for simulated GPUs, which need no privileges.
+[[nodiscard]] bool is_vendor_spec(std::string_view spec);
 
 }  // namespace slackline

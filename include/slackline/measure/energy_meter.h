@@ -22,8 +22,8 @@ namespace slackline {
 /// goes backwards was reset, and what spans that moment is not known.
 class EnergyMeter {
  public:
-  /// Returns once every GPU has been read, so that later moments are known: where the refresh period has to
-  /// be measured first, that takes a second.
+  /// Returns once every GPU has been read, so that later moments are known, or cannot be: where the refresh
+  /// period has to be measured first, that takes a second.
   EnergyMeter(Device& device, std::vector<GpuId> gpus, std::unique_ptr<Timeline> timeline);
   EnergyMeter(const EnergyMeter&) = delete;
   EnergyMeter& operator=(const EnergyMeter&) = delete;
@@ -65,7 +65,7 @@ class EnergyMeter {
   std::unique_ptr<Timeline> timeline_;
   mutable std::mutex mutex_;
   std::condition_variable answered_;  // or begun, or ended
-  std::vector<Counter> counters_;     // readings of the thread alone, but for their answers
+  std::vector<Counter> counters_;     // the thread's own
   std::set<Seconds> open_marks_;
   std::map<Seconds, Answer> answers_;
   bool begun_ = false;

@@ -65,8 +65,8 @@ class Agent {
   /// Serves until `stop` is readable. `tick` is called about once a second.
   void run(int stop, const std::function<void()>& tick = {});
   [[nodiscard]] AgentMetrics metrics() const;
-  /// For how long the driver has not answered, for the GPU where that is longest; 0 if no call is under way.
-  [[nodiscard]] std::chrono::nanoseconds longest_driver_call() const;
+  /// For how long no GPU's driver has answered; 0 if a single one waits for nothing.
+  [[nodiscard]] std::chrono::nanoseconds silence_of_drivers() const;
 
  private:
   struct Lease;
