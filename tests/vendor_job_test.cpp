@@ -49,6 +49,12 @@ struct Workplace {
     arguments.insert(arguments.begin(), kBinary);
     return run_child(arguments, folder.file(""));
   }
+  /// s.yaml, which fits job().
+  void make_schedule() const {
+    spill(folder.file("profile.yaml"), kProfile);
+    REQUIRE(run({"plan", "profile.yaml", "--microbatches", "3", "--slowdown", "30", "-o", "s.yaml"}).status ==
+            0);
+  }
   [[nodiscard]] std::vector<std::string> job(const std::string& steps) const {
     return {"--", kTrain, "--stages", "2", "--microbatches", "3", "--compute-ms", "4", "--steps", steps};
   }
@@ -70,10 +76,7 @@ struct Workplace {
 TEST_CASE("vendor job: a schedule runs on a vendor's GPUs, in its order, and every GPU is given back",
           "[vendor]") {
   const Workplace place;
-  spill(place.folder.file("profile.yaml"), kProfile);
-  REQUIRE(
-      place.run({"plan", "profile.yaml", "--microbatches", "3", "--slowdown", "30", "-o", "s.yaml"}).status ==
-      0);
+  place.make_schedule();
   const ChildResult result =
       place.run_job({"apply", "s.yaml", "--device", kDevice, "--baseline-steps", "2", "--json"}, "6");
   INFO(result.err);
@@ -96,10 +99,7 @@ TEST_CASE("vendor job: a schedule runs on a vendor's GPUs, in its order, and eve
 
 TEST_CASE("vendor job: a driver that refuses costs the saving, not the job", "[vendor]") {
   const Workplace place;
-  spill(place.folder.file("profile.yaml"), kProfile);
-  REQUIRE(
-      place.run({"plan", "profile.yaml", "--microbatches", "3", "--slowdown", "30", "-o", "s.yaml"}).status ==
-      0);
+  place.make_schedule();
   place.node.script("SetGpuLockedClocks 1 error=4\n");
   const ChildResult result = place.run_job({"apply", "s.yaml", "--device", kDevice}, "4");
   INFO(result.err);
@@ -163,10 +163,7 @@ TEST_CASE("vendor job: a profile ends when the clocks are no longer its own", "[
 
 TEST_CASE("vendor job: a GPU that could not be given back is said and shows in the status", "[vendor]") {
   const Workplace place;
-  spill(place.folder.file("profile.yaml"), kProfile);
-  REQUIRE(
-      place.run({"plan", "profile.yaml", "--microbatches", "3", "--slowdown", "30", "-o", "s.yaml"}).status ==
-      0);
+  place.make_schedule();
   place.node.script("ResetGpuLockedClocks 0 error=999\n");
   const ChildResult result = place.run_job({"apply", "s.yaml", "--device", kDevice}, "2");
   INFO(result.err);
@@ -185,10 +182,7 @@ struct Measured {
   ChildResult result;
 };
 Measured all_max_power(const Workplace& place, const std::string& script, int steps = 30) {
-  spill(place.folder.file("profile.yaml"), kProfile);
-  REQUIRE(
-      place.run({"plan", "profile.yaml", "--microbatches", "3", "--slowdown", "30", "-o", "s.yaml"}).status ==
-      0);
+  place.make_schedule();
   place.node.script(script);
   Measured measured;
   measured.result = place.run_job(
@@ -254,10 +248,7 @@ TEST_CASE("vendor job: what a profile should be read with is said, and stands in
 TEST_CASE("vendor job: a job ends in order though the runtime folder is gone and the agent was killed",
           "[vendor]") {
   const Workplace place;
-  spill(place.folder.file("profile.yaml"), kProfile);
-  REQUIRE(
-      place.run({"plan", "profile.yaml", "--microbatches", "3", "--slowdown", "30", "-o", "s.yaml"}).status ==
-      0);
+  place.make_schedule();
   // Its parent is apply, whose other child is the agent.
   const ChildResult result =
       place.run({"apply", "s.yaml", "--device", kDevice, "--", "sh", "-c",
