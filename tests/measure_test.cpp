@@ -352,7 +352,8 @@ class SweptPipeline : public SweepControl {
       if (!is_coupled_) {
         compute(stage, self, InstructionKind::kForward);
         compute(stage, self, InstructionKind::kBackward);
-        while (!ending_ && repeat_.at(1 - stage) != 0 && repeat_.at(stage) == 0) {
+        const auto own = static_cast<std::size_t>(stage);
+        while (!ending_ && repeat_[1 - own] != 0 && repeat_[own] == 0) {
           if (!self.sleep_until(world_->now() + Seconds(0.01))) return;
         }
         continue;

@@ -252,7 +252,7 @@ TEST_CASE("policy: a bad file is refused with file, line, key and reason", "[pol
   for (const auto& [name, message] : bad_policies()) {
     CAPTURE(name);
     expected.insert(name);
-    CHECK(error_of([&] { (void)parse_policy("@", slurp(folder / name)); }) == message);
+    CHECK(error_of([&, file = folder / name] { (void)parse_policy("@", slurp(file)); }) == message);
   }
   CHECK(present == expected);
 }
