@@ -50,8 +50,8 @@ TEST_CASE("runtime: a cursor goes through the plan in its order and again in the
     for (const PlanEntry& entry : kPlan) {
       REQUIRE(cursor.next());
       CHECK(kPlan[*cursor.next()].clock_mhz == entry.clock_mhz);
-      CHECK(cursor.mismatch(entry.kind, entry.microbatch) == "");
-      CHECK(cursor.mismatch(entry.kind, -1) == "");  // a job that does not know its microbatch
+      CHECK(cursor.fits(entry.kind, entry.microbatch));
+      CHECK(cursor.fits(entry.kind, -1));  // a job that does not know its microbatch
       cursor.advance();
     }
     CHECK(cursor.next() == std::nullopt);
@@ -63,17 +63,18 @@ TEST_CASE("runtime: a cursor names what the job runs and what the schedule has i
   Cursor cursor(kPlan);
   cursor.begin_step();
   cursor.advance();
+  CHECK_FALSE(cursor.fits(kBackward, 0));
   const std::string other_kind = cursor.mismatch(kBackward, 0);
   CHECK(contains(other_kind, "backward of microbatch 0"));
   CHECK(contains(other_kind, "forward of microbatch 1"));
-  CHECK(cursor.mismatch(kForward, 2) != "");
-  CHECK(cursor.mismatch(kBackward, -1) != "");
+  CHECK_FALSE(cursor.fits(kForward, 2));
+  CHECK_FALSE(cursor.fits(kBackward, -1));
   CHECK(contains(cursor.leftover(), "after 1 of the 3 instructions"));
   cursor.advance();
   cursor.advance();
   CHECK(contains(cursor.mismatch(kForward, 2), "after the 3 instructions"));
   CHECK(Cursor({}).leftover() == "");
-  CHECK(Cursor({}).mismatch(kForward, 0) != "");
+  CHECK_FALSE(Cursor({}).fits(kForward, 0));
 }
 
 // StepLog

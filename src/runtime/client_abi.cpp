@@ -30,16 +30,21 @@ int refuse(slackline_session* session, int status, std::string message) {
   return status;
 }
 
+[[gnu::cold]] int tell_news(slackline_session* session) {
+  slackline::Session::News news = session->session.take_news();
+  if (!news.notice.empty()) say(session, std::move(news.notice));
+  return news.trouble.empty() ? SLACKLINE_OK : refuse(session, SLACKLINE_ESEQUENCE, std::move(news.trouble));
+}
+
 template <class Call>
 int guarded(slackline_session* session, Call call) {
   if (session == nullptr) return SLACKLINE_EINVAL;
   try {
-    std::string reason = call(session->session);
-    if (std::string notice = session->session.take_notice(); !notice.empty()) say(session, std::move(notice));
-    return reason.empty() ? SLACKLINE_OK : refuse(session, SLACKLINE_ESEQUENCE, std::move(reason));
+    call(session->session);
   } catch (const std::exception& error) {
     return refuse(session, SLACKLINE_EREFUSED, error.what());
   }
+  return session->session.has_news() ? tell_news(session) : SLACKLINE_OK;
 }
 
 }  // namespace
@@ -53,7 +58,7 @@ int slackline_open(int stage, int stages, slackline_session** session) {
     return refuse(*session, SLACKLINE_EINVAL,
                   "stage " + std::to_string(stage) + " of " + std::to_string(stages) + " does not exist");
   }
-  return guarded(*session, [&](slackline::Session& s) { return s.open(stage, stages), std::string(); });
+  return guarded(*session, [&](slackline::Session& s) { s.open(stage, stages); });
 }
 
 void slackline_close(slackline_session* session) {
@@ -61,27 +66,27 @@ void slackline_close(slackline_session* session) {
 }
 
 int slackline_step_begin(slackline_session* session) {
-  return guarded(session, [](slackline::Session& s) { return s.step_begin(); });
+  return guarded(session, [](slackline::Session& s) { s.step_begin(); });
 }
 
 int slackline_step_end(slackline_session* session) {
-  return guarded(session, [](slackline::Session& s) { return s.step_end(); });
+  return guarded(session, [](slackline::Session& s) { s.step_end(); });
 }
 
 int slackline_instruction_begin(slackline_session* session, int kind, int microbatch) {
   if (kind != SLACKLINE_FORWARD && kind != SLACKLINE_BACKWARD) return SLACKLINE_EINVAL;
   return guarded(session, [&](slackline::Session& s) {
-    return s.instruction_begin(static_cast<InstructionKind>(kind), microbatch);
+    s.instruction_begin(static_cast<InstructionKind>(kind), microbatch);
   });
 }
 
 int slackline_instruction_end(slackline_session* session) {
-  return guarded(session, [](slackline::Session& s) { return s.instruction_end(), std::string(); });
+  return guarded(session, [](slackline::Session& s) { s.instruction_end(); });
 }
 
 int slackline_instruction_again(slackline_session* session) {
   bool again = false;
-  guarded(session, [&](slackline::Session& s) { return again = s.instruction_again(), std::string(); });
+  guarded(session, [&](slackline::Session& s) { again = s.instruction_again(); });
   return again ? 1 : 0;
 }
 
@@ -96,21 +101,18 @@ int slackline_is_simulated(const slackline_session* session) {
 void slackline_sim_send(slackline_session* session, slackline_channel channel) {
   guarded(session, [&](slackline::Session& s) {
     if (s.world() != nullptr && s.world()->is_virtual()) s.world()->send(channel);
-    return std::string();
   });
 }
 
 void slackline_sim_wait_begin(slackline_session* session, slackline_channel channel) {
   guarded(session, [&](slackline::Session& s) {
     if (s.participant() != nullptr) s.participant()->wait_begin(channel);
-    return std::string();
   });
 }
 
 void slackline_sim_wait_end(slackline_session* session, slackline_channel channel) {
   guarded(session, [&](slackline::Session& s) {
     if (s.participant() != nullptr) s.participant()->wait_end(channel);
-    return std::string();
   });
 }
 

@@ -19,7 +19,6 @@ std::string Cursor::mismatch(std::int32_t kind, std::int32_t microbatch) const {
            " instructions that the schedule lists for this stage";
   }
   const PlanEntry& planned = plan_[next_];
-  if (planned.kind == kind && (microbatch < 0 || planned.microbatch == microbatch)) return {};
   return "the job runs " + describe(kind, microbatch) + " where the schedule has " +
          describe(planned.kind, planned.microbatch) + " (instruction " + std::to_string(next_) +
          " of the step)";
@@ -29,10 +28,6 @@ std::string Cursor::leftover() const {
   if (next_ == plan_.size()) return {};
   return "the step ends after " + std::to_string(next_) + " of the " + std::to_string(plan_.size()) +
          " instructions that the schedule lists for this stage";
-}
-
-std::optional<std::size_t> Cursor::next() const {
-  return next_ < plan_.size() ? std::optional(next_) : std::nullopt;
 }
 
 }  // namespace slackline

@@ -9,13 +9,15 @@
 #include <vector>
 
 namespace slackline {
+
+constinit std::atomic<unsigned> fork_guard_detail::forks = 0;
+
 namespace {
 
 /// Lives forever: children fork at any time, also while the process ends.
 struct Guarded {
   std::mutex mutex;
   std::vector<int> descriptors;
-  std::atomic<unsigned> forks = 0;
 };
 
 Guarded& guarded() {
@@ -27,7 +29,7 @@ Guarded& guarded() {
                        Guarded& self = guarded();
                        for (const int fd : self.descriptors) ::close(fd);
                        self.descriptors.clear();
-                       self.forks.fetch_add(1, std::memory_order_relaxed);
+                       fork_guard_detail::forks.fetch_add(1, std::memory_order_relaxed);
                        self.mutex.unlock();
                      });
     return made;
@@ -47,10 +49,6 @@ void keep_in_children(int fd) {
   Guarded& self = guarded();
   const std::lock_guard lock(self.mutex);
   std::erase(self.descriptors, fd);
-}
-
-unsigned fork_count() {
-  return guarded().forks.load(std::memory_order_relaxed);
 }
 
 }  // namespace slackline

@@ -28,6 +28,7 @@ Session::~Session() {
     return;
   }
   if (socket_) keep_in_children(socket_.get());
+  lease_.reset();  // before simulated time may go on without this process
 }
 
 void Session::open(int stage, int stages) {
@@ -39,7 +40,7 @@ void Session::open(int stage, int stages) {
   const JobHello hello{kJobMagic, stage, stages};
   if (!send_packet(socket.get(), std::as_bytes(std::span(&hello, 1)))) return;
   if (!wait_readable(socket.get(), kFirstPatience)) {
-    notice_ = "whoever started this job does not answer; its GPUs run at their own clocks";
+    tell("whoever started this job does not answer; its GPUs run at their own clocks");
     return;
   }
   auto answer = receive_packet(socket.get(), sizeof(JobWelcome));
@@ -111,18 +112,28 @@ void Session::keep_lease() {
   if (!lease_) return go_without_lease(reason);
   requested_ = 0;
   asked_in_step_ = false;
-  if (std::exchange(lacks_lease_, false)) notice_ = "the agent leases its GPUs to this process again";
+  if (std::exchange(lacks_lease_, false)) tell("the agent leases its GPUs to this process again");
 }
 
 void Session::go_without_lease(const std::string& reason) {
   if (std::exchange(lacks_lease_, true)) return;
-  notice_ = reason + "; its GPUs run at their own clocks from here on";
+  tell(reason + "; its GPUs run at their own clocks from here on");
   record(JobEventType::kNoLease);
   ring();
 }
 
-std::string Session::step_begin() {
-  if (!is_open()) return {};
+void Session::tell(std::string notice) {
+  news_.notice = std::move(notice);
+  has_news_ = true;
+}
+
+Session::News Session::take_news() {
+  has_news_ = false;
+  return std::exchange(news_, {});
+}
+
+void Session::step_begin() {
+  if (!is_open()) return;
   if (!gpus_.empty()) keep_lease();
   following_ = lease_ && !out_of_sequence_ && steps_ >= baseline_steps_ && memory()->released.load() == 0;
   ++steps_;
@@ -130,30 +141,26 @@ std::string Session::step_begin() {
   if (following_) cursor_->begin_step();
   ask_for(following_ ? cursor_->next() : std::nullopt, following_);
   ring();
-  return {};
 }
 
-std::string Session::step_end() {
-  if (!is_open()) return {};
+void Session::step_end() {
+  if (!is_open()) return;
   record(JobEventType::kStepEnd);
   const std::string reason = following_ ? cursor_->leftover() : "";
   ask_for(std::nullopt, false);
   ring();
-  return reason.empty() ? reason : stop_following(reason);
+  if (!reason.empty()) stop_following(reason);
 }
 
-std::string Session::instruction_begin(InstructionKind kind, int microbatch) {
-  if (!is_open()) return {};
-  std::string reason;
-  if (following_) {
-    reason = cursor_->mismatch(static_cast<std::int32_t>(kind), microbatch);
-    if (!reason.empty()) reason = stop_following(std::move(reason));
-  }
+void Session::instruction_begin(InstructionKind kind, int microbatch) {
+  if (!is_open()) return;
+  const auto number = static_cast<std::int32_t>(kind);
+  if (following_ && !cursor_->fits(number, microbatch)) [[unlikely]]
+    stop_following(cursor_->mismatch(number, microbatch));
   running_ = kind;
-  record(JobEventType::kBegin, static_cast<int>(kind));
+  record(JobEventType::kBegin, number);
   report();
   if (participant_) participant_->launch(kind);
-  return reason;
 }
 
 bool Session::instruction_again() {
@@ -181,13 +188,14 @@ void Session::instruction_end() {
   if (const auto next = cursor_->next()) ask_for(next, true);
 }
 
-std::string Session::stop_following(std::string reason) {
+void Session::stop_following(const std::string& reason) {
   following_ = false;
   out_of_sequence_ = true;
   record(JobEventType::kOutOfSequence);
   ask_for(std::nullopt, false);
   ring();
-  return reason + "; its GPUs stay at their baseline from here on";
+  news_.trouble = reason + "; its GPUs stay at their baseline from here on";
+  has_news_ = true;
 }
 
 void Session::record(JobEventType type, int kind) {

@@ -19,7 +19,7 @@ namespace slackline {
 /// What is behind slackline.h: tells the job's server what the process does, and asks the agent for clocks.
 /// Without a server every call does nothing; without an agent the GPUs run at their baseline. In a child that
 /// is forked it does nothing either.
-class Session {
+class alignas(64) Session {
  public:
   Session() = default;
   Session(const Session&) = delete;
@@ -29,18 +29,24 @@ class Session {
   /// Never throws for the server's absence. Throws DeviceError if it refuses.
   void open(int stage, int stages);
 
-  /// Each returns why the job no longer fits the schedule, or nothing.
-  [[nodiscard]] std::string step_begin();
-  [[nodiscard]] std::string step_end();
-  [[nodiscard]] std::string instruction_begin(InstructionKind kind, int microbatch);
+  /// From a step that does not fit the schedule on, the GPUs stay at their baseline, and there are news.
+  void step_begin();
+  void step_end();
+  void instruction_begin(InstructionKind kind, int microbatch);
   void instruction_end();
   [[nodiscard]] bool instruction_again();
 
   [[nodiscard]] SimWorld* world() { return world_.get(); }
   [[nodiscard]] SimWorld::Participant* participant() { return participant_ ? &*participant_ : nullptr; }
 
-  /// Something that the user should know and that is no error of the caller's; once each.
-  [[nodiscard]] std::string take_notice() { return std::exchange(notice_, {}); }
+  [[nodiscard]] bool has_news() const { return has_news_; }
+  /// What is new, once: `trouble`, why the job no longer fits the schedule, and `notice`, what the user
+  /// should know and is no error of the caller's. Either may be empty.
+  struct News {
+    std::string trouble;
+    std::string notice;
+  };
+  [[nodiscard]] News take_news();
 
   std::string message;
 
@@ -53,6 +59,7 @@ class Session {
   /// Without a lease training goes on at the baseline, and one is sought again from time to time.
   void keep_lease();
   void go_without_lease(const std::string& reason);
+  void tell(std::string notice);
   void record(JobEventType type, int kind = 0);
   /// Tells the job's server that there is something to read.
   void ring();
@@ -60,31 +67,34 @@ class Session {
   void report();
   /// `entry` of the plan, or the baseline.
   void ask_for(std::optional<std::size_t> entry, bool in_step);
-  [[nodiscard]] std::string stop_following(std::string reason);
+  void stop_following(const std::string& reason);
   [[nodiscard]] std::int64_t now_ns();
 
+  // What the hooks around an instruction touch, on two lines of the cache: it is cold when they are called.
+  Mapping mapping_;
+  std::optional<Cursor> cursor_;
+  std::unique_ptr<LeaseClient> lease_;
+  std::vector<std::uint32_t> numbers_;  // of the plan's clocks in requests
+  unsigned forks_ = 0;
+  std::uint32_t requested_ = 0;  // the number in the last request
+  bool following_ = false;
+  bool asked_in_step_ = false;
+  bool has_news_ = false;
+  InstructionKind running_ = InstructionKind::kForward;
   std::unique_ptr<SimWorld> world_;
   std::optional<SimWorld::Participant> participant_;
+
   Descriptor socket_;
   Descriptor doorbell_;
-  Mapping mapping_;
-  unsigned forks_ = 0;
   std::string agent_socket_;
   std::vector<std::string> gpus_;  // to be leased
   std::vector<GpuId> simulated_;   // the same, as the world numbers them
-  std::unique_ptr<LeaseClient> lease_;
-  std::vector<std::uint32_t> numbers_;  // of the plan's clocks in requests
   std::chrono::steady_clock::time_point next_attempt_;
   bool lacks_lease_ = false;  // and has said so
-  std::string notice_;
-  std::optional<Cursor> cursor_;
   int baseline_steps_ = 0;
   int steps_ = 0;
-  bool following_ = false;
   bool out_of_sequence_ = false;
-  std::uint32_t requested_ = 0;  // the number in the last request
-  bool asked_in_step_ = false;
-  InstructionKind running_ = InstructionKind::kForward;
+  News news_;
 };
 
 }  // namespace slackline

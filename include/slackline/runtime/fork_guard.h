@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 
 namespace slackline {
 
@@ -7,8 +8,15 @@ namespace slackline {
 void close_in_children(int fd);
 /// Before `fd` is closed here.
 void keep_in_children(int fd);
-/// How often this process and those before it have forked: another number than before means that one is in a
-/// child.
-[[nodiscard]] unsigned fork_count();
+
+namespace fork_guard_detail {
+extern std::atomic<unsigned> forks;
+}
+
+/// How often this process and those before it have forked since one of them had something to guard: another
+/// number than before means that one is in a child.
+[[nodiscard]] inline unsigned fork_count() {
+  return fork_guard_detail::forks.load(std::memory_order_relaxed);
+}
 
 }  // namespace slackline

@@ -18,7 +18,7 @@ namespace slackline {
 /// This process's right to set the clocks of some GPUs, by way of an agent; ends with this object, with the
 /// process, or with the agent. A child that is forked has no part in it. post() makes no system call (but to
 /// wake an agent that sleeps) and allocates nothing.
-class LeaseClient {
+class alignas(64) LeaseClient {
  public:
   /// Nothing if no agent listens at `socket`. DeviceError, with the agent's words, if it refuses. Waits for
   /// its answer for `patience` at most. `world`: the simulated node that the GPUs are in, or null; GPUs are
@@ -56,15 +56,17 @@ class LeaseClient {
   void wake() const;
   void beat(std::chrono::milliseconds period);
 
-  Descriptor socket_;
+  // What post() touches, on one line of the cache: it is cold when it is called.
   Mapping requests_;
   Mapping results_;
-  std::vector<Megahertz> clocks_;
   std::uint32_t sequence_ = 0;
-  std::atomic<bool> is_over_ = false;
-  SimWorld* world_ = nullptr;
-  std::vector<GpuId> simulated_;
   unsigned forks_ = 0;
+  SimWorld* world_ = nullptr;
+  Descriptor socket_;
+
+  std::atomic<bool> is_over_ = false;
+  std::vector<Megahertz> clocks_;
+  std::vector<GpuId> simulated_;
   Descriptor heart_;  // an eventfd that ends the thread
   std::unique_ptr<std::thread> heartbeat_;
 };
