@@ -540,6 +540,34 @@ TEST_CASE("agent command: under sudo what is measured runs as the caller, and so
   CHECK(simulated.out == kUserText + "\n");
 }
 
+TEST_CASE("agent command: under sudo simulated GPUs are looked at as the caller", "[agent]") {
+  SLACKLINE_NEEDS(can_have_own_run(), "root, and a /run of its own");
+  const Workplace place;
+  place.open_to_others();
+  const RuntimeVariable theirs(place.folder.file("theirs"));
+  const std::string profile = place.folder.file("theirs/profile.yaml");
+  spill(profile, kProfile);
+  ::chmod(profile.c_str(), 0644);
+  const std::string secret = place.folder.file("secret.yaml");
+  spill(secret, kProfile);
+  ::chmod(secret.c_str(), 0600);
+  const Sudo sudo;
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"devices"}, {"calibrate", "--read-only", "--seconds", "0.1"}}) {
+    CAPTURE(command[0]);
+    const auto status_on = [&](const std::string& device) {
+      std::vector<std::string> call{kBinary};
+      call.insert(call.end(), command.begin(), command.end());
+      call.insert(call.end(), {"--device", device});
+      return run_child(in_own_run(call), "/").status;
+    };
+    CHECK(status_on("sim:" + profile) == 0);
+    CHECK(status_on("sim:" + secret) != 0);
+    CHECK(status_on("sim:" + profile + ",node=" + place.folder.file("node")) != 0);
+    CHECK_FALSE(std::filesystem::exists(place.folder.file("node")));
+  }
+}
+
 TEST_CASE("agent command: under sudo a job on simulated GPUs runs as the caller, and so does all else",
           "[agent]") {
   SLACKLINE_NEEDS(can_have_own_run(), "root, and a /run of its own");

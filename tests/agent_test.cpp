@@ -917,6 +917,24 @@ TEST_CASE("agent: one client's fault in the driver never ends the lease of the n
   }
 }
 
+TEST_CASE("agent: a GPU whose state cannot be read is not changed, as it could not be put back", "[agent]") {
+  Node node;
+  node.device.set_state("level-7");
+  node.device.hide_state(true);
+  const auto lease = node.lease({0});
+  lease->post(3, false);
+  REQUIRE(wait_until([&] { return lease->is_over(); }, kPatience));
+  CHECK(node.agent->says("read state"));
+  CHECK(node.device.calls().empty());
+  CHECK(node.journal.entries().empty());
+  node.device.hide_state(false);
+  auto next = node.lease({0});
+  next->post(3, false);
+  REQUIRE(node.becomes({"0:1200"}));
+  next.reset();
+  CHECK(node.becomes({"0:1200", "0:-level-7"}));
+}
+
 TEST_CASE("agent: a GPU whose driver refuses to restore it is tried again until that works", "[agent]") {
   Node node;
   auto lease = node.lease({0});
@@ -1090,6 +1108,27 @@ TEST_CASE("agent: what is left is restored to the baseline of today's policy, no
     CHECK(gpus.world->locked_clock(GpuId(0)) == Megahertz(1000));
   }
   CHECK(journal.entries().empty());
+}
+
+TEST_CASE("agent: an agent for one job restores to what the journal says, at the first attempt or later",
+          "[agent]") {
+  Node node;
+  node.agent.reset();
+  node.device.lock_clock(GpuId(0), Megahertz(1000));
+  {
+    ClientProcess owner([&] {
+      auto* claim = new Journal::Claim(node.journal.claim(node.gpu(0)));
+      claim->record(node.device, "", Megahertz(900));
+      return std::string();
+    });
+    REQUIRE(owner.words() == "");
+  }
+  node.device.refuse_restores(2);
+  AgentOptions options = options_for_us();
+  options.is_private = true;
+  node.start(options);
+  CHECK(wait_until([&] { return node.journal.entries().empty(); }, kPatience));
+  CHECK(node.device.locked(GpuId(0)) == Megahertz(900));
 }
 
 TEST_CASE("agent: one agent a socket and one a GPU; whoever comes second is told who was first", "[agent]") {

@@ -59,8 +59,9 @@ class RecordingDevice : public TestDevice {
     for (int mhz = 1400; mhz >= 600; mhz -= 100) clocks.emplace_back(mhz);
     return clocks;
   }
-  [[nodiscard]] std::string state(GpuId) override {
+  [[nodiscard]] std::string state(GpuId gpu) override {
     const std::lock_guard lock(mutex_);
+    if (is_state_hidden_) throw DeviceError("read state", identity(gpu).uuid, "the driver is busy");
     return state_;
   }
   void lock_clock(GpuId gpu, Megahertz clock) override {
@@ -137,6 +138,10 @@ class RecordingDevice : public TestDevice {
     const std::lock_guard lock(mutex_);
     state_ = state;
   }
+  void hide_state(bool hidden) {
+    const std::lock_guard lock(mutex_);
+    is_state_hidden_ = hidden;
+  }
 
  private:
   mutable std::mutex mutex_;
@@ -144,6 +149,7 @@ class RecordingDevice : public TestDevice {
   std::vector<std::optional<Megahertz>> gpus_;
   Calls calls_;
   std::string state_;
+  bool is_state_hidden_ = false;
   std::optional<GpuId> lost_;
   Megahertz refused_;
   int restores_refused_ = 0;

@@ -87,8 +87,9 @@ int run(const AgentFlags& flags) {
   {
     Agent agent(device, Journal(journal_folder(folder)), std::move(options), log);
     log(Agent::Importance::kRoutine, greeting);
-    manager.ready();
+    bool is_ready = manager.ready();
     agent.run(stop.get(), [&] {
+      if (!is_ready) is_ready = manager.ready();
       if (agent.silence_of_drivers() < kStuckDrivers) manager.keep_alive();
       if (!flags.metrics.empty()) write_metrics(flags.metrics, agent.metrics());
     });

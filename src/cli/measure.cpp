@@ -77,12 +77,9 @@ int run(const MeasureFlags& flags) {
     throw InputError("", 0, "--interval", "must be from 1 to 10000 ms");
   }
   WatchedCommand command;
-  // Neither the command nor a file that the caller names is root's business, nor are simulated GPUs.
-  const std::optional<User> caller = calling_user();
-  const bool is_real = flags.device.empty() || is_vendor_spec(flags.device);
-  if (caller && !is_real) become_or_throw(*caller);
+  // Neither the command nor a file that the caller names is root's business.
   OpenedDevice opened(flags.device);
-  if (caller && is_real) become_or_throw(*caller);
+  if (const std::optional<User> caller = calling_user()) become_or_throw(*caller);
   Device& device = opened.get();
   say_what_is_left_out(device);
   expect_writable(flags.output);

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <optional>
 #include <utility>
 
 #include "slackline/base/error.h"
 #include "slackline/base/number_text.h"
+#include "slackline/base/user.h"
 #include "slackline/runtime/runtime_folder.h"
 
 namespace slackline {
@@ -35,6 +37,8 @@ std::unique_ptr<Device> open_what_is_there(DeviceAccess access) {
 }  // namespace
 
 OpenedDevice::OpenedDevice(const std::string& text, DeviceAccess access) : text_(text) {
+  const std::optional<User> caller = calling_user();
+  if (caller && !text.empty() && !is_vendor_spec(text)) become_or_throw(*caller);
   if (text.empty()) {
     opened_ = open_what_is_there(access);
   } else if (is_device_spec(text)) {

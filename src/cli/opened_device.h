@@ -19,6 +19,7 @@ inline constexpr const char* kOpenedDeviceHelp =
 class OpenedDevice {
  public:
   /// An empty `text` takes what is there, and says on standard error what is not. DeviceError if nothing is.
+  /// Simulated GPUs need no privileges: under sudo, this process is its caller's from here on.
   explicit OpenedDevice(const std::string& text, DeviceAccess access = DeviceAccess::kReadOnly);
 
   [[nodiscard]] Device& get() { return *device_; }

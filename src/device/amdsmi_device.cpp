@@ -82,6 +82,8 @@ class AmdsmiDevice::Gpu {
   Status look_for_clocks();
   [[nodiscard]] std::vector<Megahertz> clocks();
   [[nodiscard]] std::string state() const;
+  /// Empty where not even the level can be read.
+  Status read_state(std::string& text) const;
   void lock_clock(Megahertz clock);
   [[nodiscard]] bool is_manual() const;
   void restore(const std::string& state, const Ability& may_write);
@@ -165,13 +167,21 @@ std::vector<Megahertz> AmdsmiDevice::Gpu::clocks() {
 }
 
 std::string AmdsmiDevice::Gpu::state() const {
-  std::uint32_t level = 0;
-  if (api_.get_level(handle_, level) != kSuccess) return {};
-  std::string text = std::string(kLevel) + std::to_string(level);
-  if (level != amdsmi::kLevelManual) return text;
-  if (const auto range = manual_range())
-    text += "-" + std::to_string(range->min_mhz) + "-" + std::to_string(range->max_mhz);
+  std::string text;
+  check(read_state(text), "read performance level and range");
   return text;
+}
+
+Status AmdsmiDevice::Gpu::read_state(std::string& text) const {
+  text.clear();
+  std::uint32_t level = 0;
+  if (const Status status = api_.get_level(handle_, level); status != kSuccess) return status;
+  text = std::string(kLevel) + std::to_string(level);
+  if (level != amdsmi::kLevelManual) return kSuccess;
+  const auto range = manual_range();
+  if (!range) return amdsmi::kNoData;
+  text += "-" + std::to_string(range->min_mhz) + "-" + std::to_string(range->max_mhz);
+  return kSuccess;
 }
 
 /// What a GPU whose level is manual is limited to. Where the library does not tell, its list of clocks does:
@@ -194,7 +204,8 @@ void AmdsmiDevice::Gpu::lock_clock(Megahertz clock) {
     return api_.set_limit(handle_, which, static_cast<std::uint64_t>(to.value()));
   };
   const std::lock_guard lock(control_);
-  const std::string before = state();
+  std::string before;
+  read_state(before);  // who asks for a first lock has had to read it; a later one does not fail for it
   Status status = limit(amdsmi::kLimitMin, known.back());
   if (status == kSuccess) status = limit(amdsmi::kLimitMax, clock);
   if (status == kSuccess) return;
@@ -205,7 +216,9 @@ void AmdsmiDevice::Gpu::lock_clock(Megahertz clock) {
 
 /// Takes back the first write of a lock whose second failed. The upper end is as it was.
 std::string AmdsmiDevice::Gpu::undo_half(const std::string& before) const {
-  if (state() == before) return {};
+  std::string now;
+  read_state(now);
+  if (now == before) return {};
   const auto saved = parse_state(before);
   if (!saved) return "; what it was set to before could not be read";
   Status status = kSuccess;

@@ -162,16 +162,19 @@ Agent::Agent(Device& device, const Journal& journal, AgentOptions options, Log l
       made->set_clock = {error.what(), ""};
       log_(Importance::kProblem, error.what());
     }
-    const Megahertz baseline = options_.policy.baseline(made->identity);
-    if (baseline != Megahertz(0) && made->set_clock && std::ranges::count(made->clocks, baseline) == 0) {
+    const auto entry = std::ranges::find(unrestored, made->identity.uuid, &Journal::Entry::gpu);
+    const bool is_left = entry != unrestored.end();
+    const Megahertz baseline =
+        is_left && options_.is_private ? entry->baseline : options_.policy.baseline(made->identity);
+    if (!options_.is_private && baseline != Megahertz(0) && made->set_clock &&
+        std::ranges::count(made->clocks, baseline) == 0) {
       throw DeviceError("use the policy's baseline", made->identity.uuid,
                         "it has no clock of " + std::to_string(baseline.value()) + " MHz; the nearest is " +
                             std::to_string(nearest(made->clocks, baseline).value()));
     }
     // What the driver did not let us restore yet is tried again until it does; nobody else could: it is ours.
-    const auto entry = std::ranges::find(unrestored, made->identity.uuid, &Journal::Entry::gpu);
     std::optional<std::string> state;
-    if (entry != unrestored.end()) state = entry->state;
+    if (is_left) state = entry->state;
     made->is_restoring = state.has_value();
     try {
       made->worker = std::make_unique<GpuWorker>(device_, world_, gpu, std::move(claims[gpu.index()]),
@@ -360,7 +363,8 @@ std::string Agent::reason_to_refuse(Greeting& greeting, std::vector<std::size_t>
   for (const std::size_t index : gpus) {
     const Gpu& gpu = *gpus_[index];
     if (gpu.clocks.empty()) {
-      return gpu.identity.uuid + ": " + (gpu.set_clock ? "it has no clocks" : gpu.set_clock.why_not);
+      return gpu.identity.uuid + ": " +
+             (gpu.set_clock ? "it has no clocks" : gpu.set_clock.why_not + " (when the agent began)");
     }
     if (gpu.lease != 0) return gpu.identity.uuid + " is leased to " + leases_.at(gpu.lease)->peer.name();
   }

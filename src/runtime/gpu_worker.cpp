@@ -186,7 +186,7 @@ void GpuWorker::carry_out(const ClockOrder& order) {
   order.result->sequence = order.sequence;
   {
     const std::lock_guard lock(mutex_);
-    counts_.requested = order.clock;
+    counts_.requested = order.clock == Megahertz(0) ? baseline_ : order.clock;
     ++(failed ? counts_.failed : is_there ? counts_.skipped : counts_.applied);
     if (!is_there) counts_.last_call = Seconds(static_cast<double>(latency) / 1e9);
   }
@@ -250,7 +250,7 @@ bool GpuWorker::undo() {
     is_refused_ = false;
     const std::lock_guard lock(mutex_);
     ++counts_.restored;
-    counts_.requested = Megahertz(0);
+    counts_.requested = baseline_;
     return true;
   } catch (const DeviceError& error) {
     const bool is_first = !std::exchange(is_refused_, true);

@@ -73,7 +73,8 @@ std::string prometheus_text(const AgentMetrics& metrics) {
   requests.sample("outcome", "refused", std::to_string(metrics.requests.refused));
   requests.sample("outcome", "skipped", std::to_string(metrics.requests.skipped));
   count("slackline_restores_total", "GPUs given back as they were.", metrics.restores);
-  count("slackline_restore_failures_total", "GPUs that could not be given back.", metrics.restore_failures);
+  count("slackline_restore_failures_total", "Attempts to give a GPU back that failed.",
+        metrics.restore_failures);
   count("slackline_leftovers_restored_total", "GPUs that an agent which died had left changed, given back.",
         metrics.leftovers_restored);
 
@@ -96,9 +97,10 @@ std::string prometheus_text(const AgentMetrics& metrics) {
            [](const Gpu& gpu) { return gpu.observed ? Value(hertz(*gpu.observed)) : Value(); });
   each_gpu("slackline_gpu_energy_joules_total", "counter", "What the GPU's energy counter shows.",
            [](const Gpu& gpu) { return gpu.energy ? Value(gpu.energy->value()) : Value(); });
-  each_gpu(
-      "slackline_gpu_last_driver_call_seconds", "gauge", "How long the last call into the driver took.",
-      [](const Gpu& gpu) { return gpu.last_driver_call ? Value(gpu.last_driver_call->value()) : Value(); });
+  each_gpu("slackline_gpu_last_driver_call_seconds", "gauge",
+           "From when the last request was seen to when the driver had done it.", [](const Gpu& gpu) {
+             return gpu.last_driver_call ? Value(gpu.last_driver_call->value()) : Value();
+           });
   return text;
 }
 

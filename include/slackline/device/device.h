@@ -70,7 +70,8 @@ class Device {
   [[nodiscard]] virtual std::vector<Megahertz> supported_clocks(GpuId gpu) const = 0;
 
   /// What a lock overwrites and can be read back, for restore(); empty where it cannot (NVML has no reading
-  /// of a locked range). Letters, digits, '-', '_' and '.' only.
+  /// of a locked range). Letters, digits, '-', '_' and '.' only. DeviceError if it could at another time: who
+  /// goes on to lock would lose it.
   [[nodiscard]] virtual std::string state(GpuId /*gpu*/) { return {}; }
   /// Asks for a clock. It arrives milliseconds later and stays until it is restored, even when this process
   /// dies.

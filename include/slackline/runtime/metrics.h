@@ -35,8 +35,8 @@ struct AgentMetrics {
   /// By reason ("closed", "died"). List those that have not happened yet too, at 0: rates need it.
   std::map<std::string, std::uint64_t> leases_ended;
   Requests requests;
-  /// Each counts GPUs: given back; not given back because the driver refused; found changed by an agent that
-  /// died, and given back.
+  /// GPUs given back; attempts that the driver refused; GPUs found changed by an agent that died, and given
+  /// back.
   std::uint64_t restores = 0;
   std::uint64_t restore_failures = 0;
   std::uint64_t leftovers_restored = 0;
