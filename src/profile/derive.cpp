@@ -36,6 +36,8 @@ Options share_of(const Options& whole, double share) {
     m.energy = m.energy * share;
     m.time_error = m.time_error * share;
     m.energy_error = m.energy_error * share;
+    m.second_energy = m.second_energy * share;
+    m.second_energy_error = m.second_energy_error * share;
   }
   return part;
 }
@@ -49,9 +51,14 @@ Options sum_of(const Options& a, const Options& b, std::size_t number) {
     });
     if (second == b.end()) continue;
     // The errors of the times add up, as they do where everything is late at once.
-    sum.push_back({first.clock, first.time + second->time, first.energy + second->energy, first.config,
-                   first.time_error + second->time_error,
-                   Joules(std::hypot(first.energy_error.value(), second->energy_error.value()))});
+    Measurement both{first.clock,
+                     first.time + second->time,
+                     first.energy + second->energy,
+                     first.config,
+                     first.time_error + second->time_error,
+                     Joules(std::hypot(first.energy_error.value(), second->energy_error.value()))};
+    both.is_modelled = first.is_modelled || second->is_modelled;
+    sum.push_back(both);
   }
   if (sum.empty()) refuse("the kinds to add up have no clock in common on stage " + std::to_string(number));
   return sum;

@@ -9,6 +9,55 @@
 namespace slackline {
 namespace {
 
+constexpr int kMaxRuns = 1'000'000'000;
+
+double number_or_zero(const YamlNode& node, std::string_view key) {
+  return node.has(key) ? node.at(key).non_negative_number() : 0.0;
+}
+
+/// A mark that is there or not.
+bool read_true(const YamlNode& node) {
+  if (node.text() != "true") node.fail("it is 'true' or left out");
+  return true;
+}
+
+double read_share(const YamlNode& node, std::string_view key) {
+  const double share = number_or_zero(node, key);
+  if (share > 1) node.at(key).fail("a share is not above 1");
+  return share;
+}
+
+std::vector<Megahertz> read_clocks(const YamlNode& node, std::string_view key) {
+  std::vector<Megahertz> clocks;
+  if (!node.has(key)) return clocks;
+  for (const YamlNode& item : node.at(key).items()) {
+    const Megahertz clock(item.integer(1, kMaxClock));
+    if (!clocks.empty() && clocks.back() <= clock)
+      item.fail("clocks must fall from the highest to the lowest");
+    clocks.push_back(clock);
+  }
+  return clocks;
+}
+
+MeasuringNotes read_notes(const YamlNode& node) {
+  node.expect_keys({"blocking_power_error_w", "second_blocking_power_w", "second_blocking_power_error_w",
+                    "counter_period_s", "duration_s", "throttled_share", "foreign_share", "unreadable_share",
+                    "drift_share", "drift_error_share", "throttled_clocks_mhz", "missed_clocks_mhz"});
+  const auto number = [&](std::string_view key) { return number_or_zero(node, key); };
+  return {Watts(number("blocking_power_error_w")),
+          Watts(number("second_blocking_power_w")),
+          Watts(number("second_blocking_power_error_w")),
+          Seconds(number("counter_period_s")),
+          Seconds(number("duration_s")),
+          read_share(node, "throttled_share"),
+          read_share(node, "foreign_share"),
+          read_share(node, "unreadable_share"),
+          node.has("drift_share") ? node.at("drift_share").number() : 0.0,
+          number("drift_error_share"),
+          read_clocks(node, "throttled_clocks_mhz"),
+          read_clocks(node, "missed_clocks_mhz")};
+}
+
 Measurement read_fixed_time(const YamlNode& node) {
   node.expect_keys({"time_s", "energy_j"});
   return {Megahertz(0), Seconds(node.at("time_s").positive_number()),
@@ -16,16 +65,19 @@ Measurement read_fixed_time(const YamlNode& node) {
 }
 
 Measurement read_measurement(const YamlNode& node, std::vector<std::string>& configs) {
-  node.expect_keys({"clock_mhz", "config", "time_s", "energy_j", "time_error_s", "energy_error_j"});
-  const auto error = [&](std::string_view key) {
-    return node.has(key) ? node.at(key).non_negative_number() : 0.0;
-  };
+  node.expect_keys({"clock_mhz", "config", "time_s", "energy_j", "time_error_s", "energy_error_j",
+                    "second_energy_j", "second_energy_error_j", "runs", "modelled"});
+  const auto number = [&](std::string_view key) { return number_or_zero(node, key); };
   return {Megahertz(node.at("clock_mhz").integer(1, kMaxClock)),
           Seconds(node.at("time_s").positive_number()),
           Joules(node.at("energy_j").non_negative_number()),
           node.has("config") ? config_of(configs, node.at("config").text()) : ConfigId(0),
-          Seconds(error("time_error_s")),
-          Joules(error("energy_error_j"))};
+          Seconds(number("time_error_s")),
+          Joules(number("energy_error_j")),
+          Joules(number("second_energy_j")),
+          Joules(number("second_energy_error_j")),
+          node.has("runs") ? node.at("runs").integer(1, kMaxRuns) : 0,
+          node.has("modelled") && read_true(node.at("modelled"))};
 }
 
 std::vector<Measurement> read_options(const YamlNode& node, InstructionKind kind,
@@ -51,7 +103,8 @@ std::vector<Measurement> read_options(const YamlNode& node, InstructionKind kind
 }
 
 StageProfile read_stage(const YamlNode& node, int expected, std::vector<std::string>& configs) {
-  node.expect_keys({"stage", "tensor_parallel", "blocking_power_w", "transfer_s", "gpu", "instructions"});
+  node.expect_keys(
+      {"stage", "tensor_parallel", "blocking_power_w", "transfer_s", "gpu", "measuring", "instructions"});
   const YamlNode number = node.at("stage");
   if (number.integer(0, kMaxStages) != expected) {
     number.fail("expected stage " + std::to_string(expected) + "; stages are numbered from 0 without a gap");
@@ -63,6 +116,7 @@ StageProfile read_stage(const YamlNode& node, int expected, std::vector<std::str
   }
   if (node.has("transfer_s")) stage.transfer = Seconds(node.at("transfer_s").non_negative_number());
   if (node.has("gpu")) stage.gpu = node.at("gpu").text();
+  if (node.has("measuring")) stage.notes = read_notes(node.at("measuring"));
   for (const YamlNode& item : node.at("instructions").items()) {
     item.expect_keys({"kind", "options"});
     const YamlNode name = item.at("kind");
@@ -126,6 +180,34 @@ void emit(YAML::Emitter& out, const SwitchTimes& times) {
   out << YAML::EndMap;
 }
 
+/// What is 0 is left out.
+void emit_number(YAML::Emitter& out, const char* key, double value) {
+  if (value != 0) out << YAML::Key << key << YAML::Value << exact_text(value);
+}
+
+void emit(YAML::Emitter& out, const MeasuringNotes& notes) {
+  out << YAML::Key << "measuring" << YAML::Value << YAML::BeginMap;
+  emit_number(out, "blocking_power_error_w", notes.blocking_error.value());
+  emit_number(out, "second_blocking_power_w", notes.second_blocking_power.value());
+  emit_number(out, "second_blocking_power_error_w", notes.second_blocking_error.value());
+  emit_number(out, "counter_period_s", notes.counter_period.value());
+  emit_number(out, "duration_s", notes.duration.value());
+  emit_number(out, "throttled_share", notes.throttled_share);
+  emit_number(out, "foreign_share", notes.foreign_share);
+  emit_number(out, "unreadable_share", notes.unreadable_share);
+  emit_number(out, "drift_share", notes.drift);
+  emit_number(out, "drift_error_share", notes.drift_error);
+  const auto emit_clocks = [&](const char* key, const std::vector<Megahertz>& clocks) {
+    if (clocks.empty()) return;
+    out << YAML::Key << key << YAML::Value << YAML::Flow << YAML::BeginSeq;
+    for (const Megahertz clock : clocks) out << std::to_string(clock.value());
+    out << YAML::EndSeq;
+  };
+  emit_clocks("throttled_clocks_mhz", notes.throttled_clocks);
+  emit_clocks("missed_clocks_mhz", notes.missed_clocks);
+  out << YAML::EndMap;
+}
+
 void emit(YAML::Emitter& out, const Profile& profile, const StageProfile& stage, int number) {
   out << YAML::BeginMap << YAML::Key << "stage" << YAML::Value << std::to_string(number);
   out << YAML::Key << "tensor_parallel" << YAML::Value << std::to_string(stage.tensor_parallel);
@@ -136,6 +218,7 @@ void emit(YAML::Emitter& out, const Profile& profile, const StageProfile& stage,
     out << YAML::Key << "transfer_s" << YAML::Value << exact_text(stage.transfer.value());
   }
   if (!stage.gpu.empty()) out << YAML::Key << "gpu" << YAML::Value << stage.gpu;
+  if (stage.notes) emit(out, *stage.notes);
   out << YAML::Key << "instructions" << YAML::Value << YAML::BeginSeq;
   for (const auto& [kind, options] : stage.instructions) {
     out << YAML::BeginMap << YAML::Key << "kind" << YAML::Value << std::string(name_of(kind));
@@ -150,11 +233,12 @@ void emit(YAML::Emitter& out, const Profile& profile, const StageProfile& stage,
       }
       out << YAML::Key << "time_s" << YAML::Value << exact_text(option.time.value()) << YAML::Key
           << "energy_j" << YAML::Value << exact_text(option.energy.value());
-      const auto emit_error = [&](const char* key, double error) {
-        if (error > 0) out << YAML::Key << key << YAML::Value << exact_text(error);
-      };
-      emit_error("time_error_s", option.time_error.value());
-      emit_error("energy_error_j", option.energy_error.value());
+      emit_number(out, "time_error_s", option.time_error.value());
+      emit_number(out, "energy_error_j", option.energy_error.value());
+      emit_number(out, "second_energy_j", option.second_energy.value());
+      emit_number(out, "second_energy_error_j", option.second_energy_error.value());
+      if (option.runs > 0) out << YAML::Key << "runs" << YAML::Value << std::to_string(option.runs);
+      if (option.is_modelled) out << YAML::Key << "modelled" << YAML::Value << "true";
       out << YAML::EndMap;
     }
     out << YAML::EndSeq << YAML::EndMap;

@@ -11,17 +11,49 @@
 namespace slackline {
 
 /// What one instruction cost one GPU at one clock, on average. Fixed-time kinds have one measurement, with a
-/// clock of 0 MHz: they leave nothing to choose.
+/// clock of 0 MHz: they leave nothing to choose. Errors are standard errors, 0 where they are not known.
 struct Measurement {
   Megahertz clock;
   Seconds time;
   Joules energy;
   ConfigId config{};
-  /// Standard errors of time and energy; 0 where they are not known.
   Seconds time_error{};
   Joules energy_error{};
+  /// The same energy by a second, independent way (slackline profile: regression); 0 without one.
+  Joules second_energy{};
+  Joules second_energy_error{};
+  /// Runs that this is the average of; 0 where it is not known.
+  int runs = 0;
+  /// Predicted from the clocks that were measured.
+  bool is_modelled = false;
 
   bool operator==(const Measurement&) const = default;
+};
+
+/// How a stage was measured, as far as a plan's trust in it goes.
+struct MeasuringNotes {
+  /// Of the blocking power, which a second way may have found, too.
+  Watts blocking_error;
+  Watts second_blocking_power;
+  Watts second_blocking_error;
+  /// Found by watching the energy counter.
+  Seconds counter_period;
+  /// Time of the stage's GPUs that its measurements took.
+  Seconds duration;
+  /// Shares of that, 0 to 1, that were left out: something slowed the GPU down; another process was on it;
+  /// its counter stood still, jumped, or could not be read.
+  double throttled_share = 0;
+  double foreign_share = 0;
+  double unreadable_share = 0;
+  /// By how much energies rose from the begin to the end of the measuring, relative; it is taken out.
+  double drift = 0;
+  double drift_error = 0;
+  /// Clocks at which the GPU was throttled or capped most of the time, so that this is what they give.
+  std::vector<Megahertz> throttled_clocks;
+  /// Clocks that were asked for and never read back.
+  std::vector<Megahertz> missed_clocks;
+
+  bool operator==(const MeasuringNotes&) const = default;
 };
 
 /// One pipeline stage. Its `tensor_parallel` GPUs work in lockstep; each measurement is of one of them.
@@ -35,6 +67,7 @@ struct StageProfile {
   Seconds transfer;
   /// Model of its GPUs where that differs from the profile's.
   std::string gpu{};
+  std::optional<MeasuringNotes> notes{};
 
   bool operator==(const StageProfile&) const = default;
 };
