@@ -1,91 +1,11 @@
 #include "slackline/curve/convex_fit.h"
 
-#include <Eigen/Dense>
 #include <algorithm>
 #include <cassert>
-#include <cmath>
+
+#include "slackline/curve/non_negative_least_squares.h"
 
 namespace slackline {
-namespace {
-
-using Eigen::Index;
-using Eigen::MatrixXd;
-using Eigen::VectorXd;
-
-/// Coefficients that minimise |columns * coefficients - target|, non-negative from `free` on.
-class NonNegativeLeastSquares {
- public:
-  NonNegativeLeastSquares(MatrixXd columns, VectorXd target, Index free)
-      : columns_(std::move(columns)), target_(std::move(target)), free_(free) {
-    for (Index c = 0; c < free_; ++c) active_.push_back(c);
-  }
-
-  VectorXd solve() {
-    VectorXd coefficients = fit_active();
-    // Each round lowers the residual, so no set of columns comes twice; the bound is against rounding only.
-    for (Index round = 0; round < 3 * columns_.cols(); ++round) {
-      const Index entering = steepest(coefficients);
-      if (entering < 0) break;
-      active_.push_back(entering);
-      coefficients = retreat_into_bounds(coefficients);
-    }
-    return coefficients;
-  }
-
- private:
-  [[nodiscard]] bool is_active(Index column) const {
-    return std::find(active_.begin(), active_.end(), column) != active_.end();
-  }
-
-  /// The column outside whose coefficient most wants to be positive, or -1.
-  [[nodiscard]] Index steepest(const VectorXd& coefficients) const {
-    const VectorXd gradient = columns_.transpose() * (target_ - columns_ * coefficients);
-    const double tolerance = 1e-9 * columns_.norm() * target_.norm();
-    Index best = -1;
-    for (Index c = free_; c < columns_.cols(); ++c) {
-      if (is_active(c) || gradient[c] <= tolerance) continue;
-      if (best < 0 || gradient[c] > gradient[best]) best = c;
-    }
-    return best;
-  }
-
-  [[nodiscard]] VectorXd fit_active() const {
-    MatrixXd chosen(columns_.rows(), static_cast<Index>(active_.size()));
-    for (std::size_t k = 0; k < active_.size(); ++k) {
-      chosen.col(static_cast<Index>(k)) = columns_.col(active_[k]);
-    }
-    const VectorXd solution = chosen.colPivHouseholderQr().solve(target_);
-    VectorXd coefficients = VectorXd::Zero(columns_.cols());
-    for (std::size_t k = 0; k < active_.size(); ++k)
-      coefficients[active_[k]] = solution[static_cast<Index>(k)];
-    return coefficients;
-  }
-
-  /// Fits the active columns; while that makes one negative, goes only as far as it reaches 0 and drops it.
-  VectorXd retreat_into_bounds(VectorXd from) {
-    while (true) {
-      VectorXd to = fit_active();
-      double part = 1;
-      for (const Index c : active_) {
-        if (c >= free_ && to[c] <= 0) part = std::min(part, from[c] / (from[c] - to[c]));
-      }
-      if (part >= 1) return to;
-      from += std::max(0.0, part) * (to - from);
-      std::erase_if(active_,
-                    [&](Index c) { return c >= free_ && to[c] <= 0 && from[c] <= 1e-12 * from.norm(); });
-      for (Index c = free_; c < columns_.cols(); ++c) {
-        if (!is_active(c)) from[c] = 0;
-      }
-    }
-  }
-
-  MatrixXd columns_;
-  VectorXd target_;
-  Index free_;
-  std::vector<Index> active_;
-};
-
-}  // namespace
 
 std::vector<double> convex_fit(const std::vector<double>& x, const std::vector<double>& y,
                                const std::vector<double>& weights) {
@@ -97,22 +17,25 @@ std::vector<double> convex_fit(const std::vector<double>& x, const std::vector<d
   const double low = corners.front();
   const double span = corners.back() - low;
   // A line, and a hinge that bends it upwards at each inner corner.
-  const auto rows = static_cast<Index>(x.size());
-  const auto hinges = static_cast<Index>(corners.size()) - 2;
-  MatrixXd shape(rows, 2 + hinges);
-  for (Index r = 0; r < rows; ++r) {
-    const double at = (x[static_cast<std::size_t>(r)] - low) / span;
-    shape(r, 0) = 1;
-    shape(r, 1) = at;
-    for (Index h = 0; h < hinges; ++h) {
-      shape(r, 2 + h) = std::max(0.0, at - (corners[static_cast<std::size_t>(h) + 1] - low) / span);
+  std::vector<std::vector<double>> shape(corners.size(), std::vector<double>(x.size()));
+  std::vector<std::vector<double>> weighted = shape;
+  std::vector<double> target(x.size());
+  for (std::size_t r = 0; r < x.size(); ++r) {
+    const double at = (x[r] - low) / span;
+    shape[0][r] = 1;
+    shape[1][r] = at;
+    for (std::size_t h = 2; h < shape.size(); ++h) {
+      shape[h][r] = std::max(0.0, at - (corners[h - 1] - low) / span);
     }
+    for (std::size_t c = 0; c < shape.size(); ++c) weighted[c][r] = weights[r] * shape[c][r];
+    target[r] = weights[r] * y[r];
   }
-  const Eigen::Map<const VectorXd> values(y.data(), rows);
-  const Eigen::Map<const VectorXd> weight(weights.data(), rows);
-  NonNegativeLeastSquares problem(weight.asDiagonal() * shape, weight.cwiseProduct(values), 2);
-  const VectorXd fitted = shape * problem.solve();
-  return {fitted.data(), fitted.data() + rows};
+  const std::vector<double> coefficients = non_negative_least_squares(weighted, target, 2);
+  std::vector<double> fitted(x.size());
+  for (std::size_t c = 0; c < shape.size(); ++c) {
+    for (std::size_t r = 0; r < x.size(); ++r) fitted[r] += coefficients[c] * shape[c][r];
+  }
+  return fitted;
 }
 
 }  // namespace slackline
