@@ -20,10 +20,6 @@ const std::string kBinary = SLACKLINE_BINARY;
 const std::string kTrain = SLACKLINE_TRAIN;
 constexpr int kStages = 4;
 
-double normal(Dice& dice) {
-  return std::sqrt(-2 * std::log(1 - dice.part())) * std::cos(6.283185307179586 * dice.part());
-}
-
 double relative_error(double measured, double expected) {
   return std::abs(measured / expected - 1);
 }

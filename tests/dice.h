@@ -1,5 +1,7 @@
 #pragma once
+#include <cmath>
 #include <cstdint>
+#include <numbers>
 #include <random>
 
 namespace slackline {
@@ -21,5 +23,10 @@ class Dice {
  private:
   std::mt19937_64 engine_;
 };
+
+/// Standard normal (Box and Muller).
+[[nodiscard]] inline double normal(Dice& dice) {
+  return std::sqrt(-2 * std::log(1 - dice.part())) * std::cos(2 * std::numbers::pi * dice.part());
+}
 
 }  // namespace slackline

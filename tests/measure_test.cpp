@@ -4,7 +4,6 @@
 #include <cmath>
 #include <condition_variable>
 #include <mutex>
-#include <numbers>
 #include <thread>
 
 #include "catch.h"
@@ -18,10 +17,6 @@
 
 namespace slackline {
 namespace {
-
-double normal(Dice& dice) {
-  return std::sqrt(-2 * std::log(1 - dice.part())) * std::cos(2 * std::numbers::pi * dice.part());
-}
 
 TEST_CASE("measure: a line through points of a line is that line, however far from the origin", "[measure]") {
   for (const double offset : {0.0, 1e3, 1e6, 1e9}) {

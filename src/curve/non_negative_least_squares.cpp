@@ -53,6 +53,7 @@ class ActiveSet {
     for (std::size_t k = 0; k < active_.size(); ++k) {
       chosen.col(static_cast<Index>(k)) = columns_.col(active_[k]);
     }
+    if (active_.empty()) return VectorXd::Zero(columns_.cols());
     const VectorXd solution = chosen.colPivHouseholderQr().solve(target_);
     VectorXd coefficients = VectorXd::Zero(columns_.cols());
     for (std::size_t k = 0; k < active_.size(); ++k)

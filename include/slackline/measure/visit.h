@@ -88,6 +88,8 @@ struct VisitEstimate {
 /// up to 20 stretches of time; how much it moves is its error, whatever the noise is made of, and whatever
 /// its variance depends on.
 ///
+/// Errors from few stretches or runs are widened as Student's t is, so that 1.96 of them hold 95 %.
+///
 /// Runs and refreshes that touch a left out span do not count. Energies are means over the GPUs.
 [[nodiscard]] VisitEstimate estimate(const VisitRecord& record);
 
