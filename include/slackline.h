@@ -36,7 +36,14 @@ extern "C" {
 typedef struct slackline_session slackline_session;
 
 /* Kinds of instruction. */
-enum { SLACKLINE_FORWARD = 0, SLACKLINE_BACKWARD = 1 };
+enum {
+  SLACKLINE_FORWARD = 0,
+  SLACKLINE_BACKWARD = 1,        /* both gradients: of the input and of the weights */
+  SLACKLINE_BACKWARD_INPUT = 2,  /* only the gradient that the stage before waits for */
+  SLACKLINE_BACKWARD_WEIGHT = 3, /* only the gradient that nobody waits for */
+  SLACKLINE_RECOMPUTE = 4,       /* the activations anew, before a backward */
+  SLACKLINE_FORWARD_BACKWARD = 5 /* recompute and backward in one */
+};
 
 enum {
   SLACKLINE_OK = 0,
@@ -55,6 +62,9 @@ SLACKLINE_API int slackline_step_end(slackline_session* session);
 /* `microbatch` counts from 0 in each step; -1 if the caller does not know it. */
 SLACKLINE_API int slackline_instruction_begin(slackline_session* session, int kind, int microbatch);
 SLACKLINE_API int slackline_instruction_end(slackline_session* session);
+/* What the device's own events measured for the instruction under way, in seconds: a better time than the one
+ * between begin and end, where the framework knows it. Call it before slackline_instruction_end. */
+SLACKLINE_API int slackline_instruction_took(slackline_session* session, double seconds);
 /* 1 if the instruction should run once more because it is being profiled, else 0. Call it after each run,
  * before slackline_instruction_end. A job that cannot repeat an instruction leaves it out, and cannot be
  * profiled by repetition. */

@@ -12,10 +12,11 @@ namespace {
 
 struct Stat {
   char state;
+  pid_t parent;
   std::uint64_t start_time;
 };
 
-/// Fields 3 and 22 of /proc/PID/stat. Field 2 is the command's name, in brackets, and may hold anything.
+/// Fields 3, 4 and 22 of /proc/PID/stat. Field 2 is the command's name, in brackets, and may hold anything.
 std::optional<Stat> read_stat(const std::string& process) {
   std::ifstream file("/proc/" + process + "/stat");
   std::string line;
@@ -24,9 +25,9 @@ std::optional<Stat> read_stat(const std::string& process) {
   if (name_end == std::string::npos) return std::nullopt;
   std::istringstream fields(line.substr(name_end + 1));
   Stat stat{};
-  fields >> stat.state;
+  fields >> stat.state >> stat.parent;
   std::string skipped;
-  for (int field = 4; field < 22; ++field) fields >> skipped;
+  for (int field = 5; field < 22; ++field) fields >> skipped;
   fields >> stat.start_time;
   return fields ? std::optional(stat) : std::nullopt;
 }
@@ -42,6 +43,16 @@ ProcessIdentity this_process() {
 std::optional<std::uint64_t> start_time_of(pid_t pid) {
   const auto stat = read_stat(std::to_string(pid));
   return stat ? std::optional(stat->start_time) : std::nullopt;
+}
+
+bool descends_from(pid_t pid, pid_t ancestor) {
+  while (pid > 0) {
+    if (pid == ancestor) return true;
+    const auto stat = read_stat(std::to_string(pid));
+    if (!stat) return false;
+    pid = stat->parent;
+  }
+  return false;
 }
 
 bool is_alive(const ProcessIdentity& process) {

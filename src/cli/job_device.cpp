@@ -35,6 +35,8 @@ std::vector<std::vector<GpuId>> dealt_out(const std::vector<int>& counts, int gp
 
 JobDevice::JobDevice(const Request& request) : user_(calling_user()) {
   const bool is_real = is_vendor_spec(request.device);
+  const std::string named =
+      is_real && request.rank ? narrowed_spec(request.device, request.rank->local_rank) : request.device;
   if (!is_real) {
     if (user_) become_or_throw(*user_);  // simulated GPUs need no privileges
     user_.reset();
@@ -43,8 +45,7 @@ JobDevice::JobDevice(const Request& request) : user_(calling_user()) {
   runtime_folder_ = runtime_folder();
   restore_leftovers(runtime_folder_);
   if (is_real) {
-    opened_ = open_device(request.device,
-                          request.read_only ? DeviceAccess::kReadOnly : DeviceAccess::kIfPrivileged);
+    opened_ = open_device(named, request.read_only ? DeviceAccess::kReadOnly : DeviceAccess::kIfPrivileged);
     device_ = opened_.get();
     say_what_is_left_out(*device_);
     own_folder_.emplace(runtime_folder_, kJobFolder);
@@ -53,29 +54,51 @@ JobDevice::JobDevice(const Request& request) : user_(calling_user()) {
       throw DeviceError("open folder", folder(), std::strerror(errno));
     }
   } else {
+    if (request.rank) {
+      if (spec_->node.empty()) {
+        throw InputError("", 0, "--device",
+                         "ranks share simulated GPUs through node=FOLDER, which is missing");
+      }
+      own_folder_.emplace(runtime_folder_, kJobFolder);
+    }
     node_ = std::make_unique<SimulatedNode>(*spec_, runtime_folder_);
     device_ = &node_->device();
   }
+  choose_gpus(request);
+  if (request.read_only) return;
+
+  agent_.emplace(ClockAgent::Request{request.agent, is_real ? named : device_->spec(), folder(),
+                                     runtime_folder_, request.leases_itself ? std::nullopt : user_},
+                 *device_);
+}
+
+void JobDevice::choose_gpus(const Request& request) {
   std::vector<int> counts = request.stage_gpus;
   if (node_) {
     counts.clear();
     for (const auto& gpus : node_->stage_gpus()) counts.push_back(static_cast<int>(gpus.size()));
+  } else if (request.rank) {
+    counts = {1};
   } else if (counts.empty()) {
     counts.assign(static_cast<std::size_t>(device_->gpu_count() / request.tensor_parallel),
                   request.tensor_parallel);
   }
   stage_gpus_ = dealt_out(counts, device_->gpu_count());
-  for (const int count : counts) {
-    if (count <= static_cast<int>(kMostLeasedGpus)) continue;
+  if (node_ && request.rank) {
+    const auto stage = static_cast<std::size_t>(request.rank->rank);
+    if (stage >= stage_gpus_.size()) {
+      throw InputError("", 0, "--device",
+                       "it simulates " + std::to_string(stage_gpus_.size()) + " stages, this is rank " +
+                           std::to_string(stage));
+    }
+    stage_gpus_ = {stage_gpus_[stage]};
+  }
+  for (const auto& gpus : stage_gpus_) {
+    if (gpus.size() <= kMostLeasedGpus) continue;
     throw InputError("", 0, "--device",
-                     "a stage has " + std::to_string(count) + " GPUs; one process leases up to " +
+                     "a stage has " + std::to_string(gpus.size()) + " GPUs; one process leases up to " +
                          std::to_string(kMostLeasedGpus));
   }
-  if (request.read_only) return;
-
-  agent_.emplace(ClockAgent::Request{request.agent, is_real ? request.device : device_->spec(), folder(),
-                                     runtime_folder_, request.leases_itself ? std::nullopt : user_},
-                 *device_);
 }
 
 JobDevice::~JobDevice() {

@@ -8,6 +8,7 @@
 #include "device_spec.h"
 #include "slackline/base/user.h"
 #include "slackline/device/device.h"
+#include "slackline/runtime/rank.h"
 
 namespace slackline {
 
@@ -35,6 +36,9 @@ class JobDevice {
     bool read_only = false;
     /// They are set by this process, not by the job's.
     bool leases_itself = false;
+    /// The job is one rank of several: of a real device it has the GPU of its local rank, of a simulated node
+    /// those of the stage that has its rank as a number.
+    std::optional<Rank> rank{};
   };
 
   explicit JobDevice(const Request& request);
@@ -63,7 +67,10 @@ class JobDevice {
 
  private:
   /// The job's own.
-  [[nodiscard]] const std::string& folder() const { return node_ ? node_->folder() : own_folder_->path(); }
+  [[nodiscard]] const std::string& folder() const {
+    return own_folder_ ? own_folder_->path() : node_->folder();
+  }
+  void choose_gpus(const Request& request);
 
   std::optional<User> user_;
   std::string runtime_folder_;

@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <exception>
 #include <memory>
@@ -7,18 +9,20 @@
 
 #include "command.h"
 #include "job_device.h"
+#include "recordings.h"
 #include "slackline/base/error.h"
 #include "slackline/base/file.h"
-#include "slackline/base/log_line.h"
 #include "slackline/base/number_text.h"
 #include "slackline/base/user.h"
 #include "slackline/measure/clock_sweep.h"
+#include "slackline/measure/combine.h"
+#include "slackline/pipeline/order.h"
 #include "slackline/profile/profile_io.h"
 #include "slackline/report/progress_bar.h"
 #include "slackline/report/table.h"
 #include "slackline/runtime/job_runner.h"
-#include "slackline/runtime/job_server.h"
-#include "slackline/runtime/lease_client.h"
+#include "slackline/schedule/clock_budget.h"
+#include "swept_job.h"
 
 namespace slackline {
 namespace {
@@ -26,64 +30,89 @@ namespace {
 struct ProfileFlags {
   std::string device;
   std::string agent;
-  int tensor_parallel = 1;
+  std::optional<int> tensor_parallel;
   bool read_only = false;
   std::string output;
   std::string model;
+  std::string merge;
+
+  bool isolated = false;
+  std::optional<int> budget;
+  double regret_percent = 0.2;
+  std::string order = "1f1b";
+  std::string clocks = "down";
+  std::uint64_t seed = 1;
+  bool one_way = false;
+  double precision_percent = 0.6;
+  int warm_up_steps = 1;
+  int most_steps = 20;
+  std::optional<int> steps;
+  double blocking_wait_s = 0;
+  bool restart = false;
   std::vector<std::string> command;
 };
 
-/// Passes on what the job does to the sweep, which runs in a thread of its own, and sets the clocks that it
-/// wants.
-class SweptJob : public JobObserver, public SweepControl {
- public:
-  SweptJob(InstructionLog& log, const JobDevice& device) : log_(log), world_(device.world()) {
-    if (device.agent_socket().empty()) return;
-    const auto uuids = device.stage_uuids();
-    for (std::size_t s = 0; s < uuids.size(); ++s) {
-      leases_.push_back(LeaseClient::open(device.agent_socket(), uuids[s], Seconds(10), world_.get(),
-                                          device.stage_gpus()[s]));
-      if (!leases_.back()) throw DeviceError("lease", "", "no agent listens at " + device.agent_socket());
-    }
+/// Steps at a clock where ranks measure apart from each other and have to stay together.
+constexpr int kStepsOfRanks = 5;
+/// Clocks below which a prediction of the regret is a guess.
+constexpr int kFewestClocks = 4;
+
+std::string order_text(const ProfileFlags& flags) {
+  std::string text = flags.clocks;
+  if (flags.budget) text = "budget " + std::to_string(*flags.budget);
+  if (flags.clocks == "random") text += " " + std::to_string(flags.seed);
+  if (flags.one_way) text += ", one way";
+  if (flags.isolated) text += ", isolated";
+  return text;
+}
+
+std::vector<std::vector<Megahertz>> clocks_of(const Recording& recording) {
+  std::vector<std::vector<Megahertz>> clocks;
+  for (const StageRecording& stage : recording.stages) clocks.push_back(stage.clocks);
+  return clocks;
+}
+
+/// Which clocks are worth measuring next, by what the plan would make of them.
+std::optional<RoundClocks> choose_clocks(const Recording& so_far, const ProfileFlags& flags) {
+  Profile measured;
+  if (rounds_done(so_far) == 0) {
+    measured.stages.resize(so_far.stages.size());
+  } else {
+    measured.stages = combine({so_far});
   }
-  void serve_with(JobServer& server) { server_ = &server; }
-
-  void on_event(int stage, const JobEvent& event) override {
-    const Seconds time(static_cast<double>(event.time_ns) / 1e9);
-    if (event.type == JobEventType::kBegin) log_.begin(stage, static_cast<InstructionKind>(event.kind), time);
-    if (event.type == JobEventType::kAgain) log_.again(stage, time);
-    if (event.type == JobEventType::kEnd) log_.end(stage, time);
+  for (StageProfile& stage : measured.stages) {
+    // A stage that nobody lets wait has no other use for its time.
+    if (!stage.blocking_power) stage.blocking_power = Watts(0);
   }
-  void on_refusal(const std::string& reason) override { refusal_ = reason; }
-  void on_stranger(const std::string& reason) override { log_line("slackline: ", reason); }
+  const OrderSpec order{flags.order, std::max(1, so_far.microbatches)};
+  const NextClocks next = next_clocks(measured, clocks_of(so_far), order);
+  const bool is_enough =
+      rounds_done(so_far) >= kFewestClocks && next.predicted_regret * 100 < flags.regret_percent;
+  if (is_enough) return std::nullopt;
+  RoundClocks clocks;
+  for (const auto& clock : next.clocks) clocks.push_back(clock.value_or(Megahertz(0)));
+  return clocks;
+}
 
-  void set_clock(int stage, Megahertz clock) override {
-    LeaseClient& lease = *leases_[static_cast<std::size_t>(stage)];
-    if (lease.is_over()) throw DeviceError("set clock", "", lease.why_over());
-    const auto number = lease.number_of(clock);
-    if (!number)
-      throw DeviceError("set clock", "",
-                        "the agent does not let this process set " + std::to_string(clock.value()) + " MHz");
-    lease.post(*number, true);
-  }
-  void set_repeat(int stage, std::uint32_t kinds) override { server_->set_repeat(stage, kinds); }
-
-  [[nodiscard]] const std::string& refusal() const { return refusal_; }
-  /// The clocks are nobody's any more: what is measured from here on is not what it is taken for.
-  [[nodiscard]] bool has_lost_lease() const { return lost_lease() != leases_.end(); }
-  [[nodiscard]] std::string why_lost() const { return (*lost_lease())->why_over(); }
-
- private:
-  [[nodiscard]] std::vector<std::unique_ptr<LeaseClient>>::const_iterator lost_lease() const {
-    return std::ranges::find_if(leases_, [](const auto& lease) { return lease->is_over(); });
-  }
-
-  InstructionLog& log_;
-  std::shared_ptr<SimWorld> world_;
-  std::vector<std::unique_ptr<LeaseClient>> leases_;  // by stage
-  JobServer* server_ = nullptr;
-  std::string refusal_;
-};
+SweepOptions sweep_options(const ProfileFlags& flags, bool is_one_rank) {
+  SweepOptions options;
+  options.order.is_random = flags.clocks == "random";
+  options.order.seed = flags.seed;
+  options.order.revisits = !flags.one_way && !flags.read_only;
+  options.order.budget = flags.budget;
+  options.order.choose = [flags](const Recording& so_far) { return choose_clocks(so_far, flags); };
+  options.warm_up_steps = flags.warm_up_steps;
+  options.most_steps = flags.most_steps;
+  // Of both visits together it is wanted.
+  options.precision = flags.precision_percent / 100 * (options.order.revisits ? std::sqrt(2.0) : 1);
+  if (is_one_rank) options.order.rises = 0;
+  if (is_one_rank || flags.steps)
+    options.least_steps = options.most_steps = flags.steps.value_or(kStepsOfRanks);
+  options.is_isolated = flags.isolated;
+  options.blocking_wait = Seconds(flags.blocking_wait_s);
+  options.is_read_only = flags.read_only;
+  return options;
+}
 
 /// What somebody who plans with the profile should know of the GPUs, each once.
 std::vector<std::string> remarks_on(const JobDevice& device) {
@@ -98,50 +127,254 @@ std::vector<std::string> remarks_on(const JobDevice& device) {
   return remarks;
 }
 
+/// A recording of nothing yet.
+Recording fresh_recording(const ProfileFlags& flags, const JobDevice& device, const std::optional<Rank>& rank,
+                          const std::vector<std::string>& remarks) {
+  Recording fresh;
+  const Profile* const simulated = device.profile();
+  fresh.model = flags.model.empty() && simulated != nullptr ? simulated->model : flags.model;
+  if (simulated == nullptr) {
+    fresh.gpu = device.device().identity(device.stage_gpus().front().front()).model;
+  } else {
+    fresh.gpu = simulated->gpu.empty() ? "simulated" : simulated->gpu + " (simulated)";
+  }
+  fresh.origin = "measured by slackline profile on " + flags.device +
+                 (simulated == nullptr ? " (" + device.device().driver() + ")" : "");
+  for (const std::string& remark : remarks) fresh.origin += "; " + remark;
+  fresh.order = order_text(flags);
+  if (rank) {
+    fresh.rank = rank->rank;
+    fresh.ranks = rank->ranks;
+  } else {
+    fresh.pipeline_stages = static_cast<int>(device.stage_gpus().size());
+  }
+  for (const auto& gpus : device.stage_gpus()) {
+    StageRecording stage;
+    stage.stage = static_cast<int>(fresh.stages.size());
+    stage.gpus = static_cast<int>(gpus.size());
+    stage.clocks = device.device().supported_clocks(gpus.front());
+    fresh.stages.push_back(std::move(stage));
+  }
+  return fresh;
+}
+
+std::string with_error(double value, double error, int digits) {
+  const std::string text = fixed_text(value, digits);
+  return error > 0 ? text + " ±" + fixed_text(error / value * 100, 1) + "%" : text;
+}
+
 std::string summary(const Profile& profile) {
   Table table(
       {"stage", "clocks (MHz)", "forward at highest (s, J)", "backward at highest (s, J)", "blocking (W)"});
   for (std::size_t s = 0; s < profile.stages.size(); ++s) {
     const StageProfile& stage = profile.stages[s];
-    const auto& forward = stage.instructions.at(InstructionKind::kForward);
-    const auto& backward = stage.instructions.at(InstructionKind::kBackward);
-    const auto cell = [](const Measurement& m) {
-      return fixed_text(m.time.value(), 4) + "  " + fixed_text(m.energy.value(), 2);
+    const auto cell = [&](InstructionKind kind) {
+      const auto options = stage.instructions.find(kind);
+      if (options == stage.instructions.end()) return std::string("-");
+      const Measurement& m = options->second.front();
+      return with_error(m.time.value(), m.time_error.value(), 4) + "  " +
+             with_error(m.energy.value(), m.energy_error.value(), 2);
     };
+    const auto& forward = stage.instructions.at(InstructionKind::kForward);
+    const Watts error = stage.notes ? stage.notes->blocking_error : Watts(0);
     table.add_row(
         {std::to_string(s),
          std::to_string(forward.front().clock.value()) + "-" + std::to_string(forward.back().clock.value()),
-         cell(forward.front()), cell(backward.front()), fixed_text(stage.blocking_power->value(), 2)});
+         cell(InstructionKind::kForward), cell(InstructionKind::kBackward),
+         stage.blocking_power ? with_error(stage.blocking_power->value(), error.value(), 2) : "-"});
   }
   return table.text();
 }
 
+void check_is_whole(const Profile& profile) {
+  for (std::size_t s = 0; s < profile.stages.size(); ++s) {
+    if (const auto missing = missing_kind(profile.stages[s])) {
+      throw NoAnswer("stage " + std::to_string(s) + " ran no '" + std::string(name_of(*missing)) +
+                     "' that could be measured");
+    }
+    if (profile.stages[s].blocking_power) continue;
+    std::fprintf(stderr,
+                 "slackline: stage %zu never waited, so its blocking power is unknown: --blocking-wait makes "
+                 "it wait, or give it to plan\n",
+                 s);
+  }
+}
+
+std::string clock_list(const std::vector<Megahertz>& clocks) {
+  std::string text;
+  for (const Megahertz clock : clocks) text += (text.empty() ? "" : ", ") + std::to_string(clock.value());
+  return text;
+}
+
+/// What the GPUs did beside what was wanted of them.
+void say_what_happened(const Profile& profile) {
+  for (std::size_t s = 0; s < profile.stages.size(); ++s) {
+    const auto say = [&](const std::string& what) {
+      std::fprintf(stderr, "slackline: stage %zu: %s\n", s, what.c_str());
+    };
+    const auto say_share = [&](double share, const char* what) {
+      if (share > 0) say(fixed_text(share * 100, 1) + " % of the time " + what);
+    };
+    const auto& notes = profile.stages[s].notes;
+    if (!notes) continue;
+    say_share(notes->throttled_share, "something slowed its GPUs down");
+    say_share(notes->foreign_share, "another process was on its GPUs, which was left out");
+    say_share(notes->unreadable_share, "its energy counters could not be read, which was left out");
+    if (!notes->throttled_clocks.empty()) {
+      say("throttled or capped most of the time at " + clock_list(notes->throttled_clocks) +
+          " MHz: what is written is what asking for that gives");
+    }
+    if (!notes->missed_clocks.empty()) {
+      say("asked for " + clock_list(notes->missed_clocks) +
+          " MHz, its GPUs read other clocks, and nothing says why");
+    }
+  }
+}
+
+/// The profile, to its file, and in short to the screen.
+void write_profile(const std::vector<Recording>& recordings, const ProfileFlags& flags,
+                   const std::optional<User>& user) {
+  const Recording& first = recordings.front();
+  Profile profile;
+  profile.model = flags.model.empty() ? first.model : flags.model;
+  profile.gpu = first.gpu;
+  profile.origin = first.origin;
+  profile.stages = combine(recordings, flags.merge.empty() ? std::nullopt : flags.tensor_parallel);
+  check_is_whole(profile);
+  say_what_happened(profile);
+  if (flags.budget) profile = completed(profile, clocks_of(first));
+  {
+    const ActingAs acting(user);
+    write_file(flags.output, to_yaml(profile));
+  }
+  if (flags.output != "-") std::fputs(summary(profile).c_str(), stdout);
+}
+
+int merge(const ProfileFlags& flags) {
+  if (!flags.command.empty()) throw InputError("", 0, "--merge", "takes no command");
+  if (flags.budget) throw InputError("", 0, "--budget", "--merge has measurements, and chooses none");
+  write_profile(read_pieces(flags.merge), flags, {});
+  return kOk;
+}
+
+/// How far a sweep is, as people want to know it.
+class Progress {
+ public:
+  explicit Progress(const ClockSweep& sweep) : sweep_(sweep), first_round_(sweep.rounds()) {}
+
+  void show() {
+    const int done = sweep_.rounds();
+    const int all = std::max(1, sweep_.expected_rounds());
+    std::string note = std::to_string(done) + " of at most " + std::to_string(all) + " visits";
+    if (sweep_.last_error() > 0) note += ", error " + fixed_text(sweep_.last_error() * 100, 2) + " %";
+    if (done > first_round_) {
+      const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begin_;
+      const double left = passed.count() / (done - first_round_) * (all - done);
+      note +=
+          left < 90 ? ", " + fixed_text(left, 0) + " s left" : ", " + fixed_text(left / 60, 0) + " min left";
+    }
+    bar_.show(static_cast<double>(done) / all, note);
+  }
+
+ private:
+  const ClockSweep& sweep_;
+  int first_round_;
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+  ProgressBar bar_{"profiling"};
+};
+
+/// Ranks that are through wait for the others: the end of one is the end of all.
+bool are_all_through(const RecordingFile& file, int ranks) {
+  try {
+    return file.complete_pieces() >= ranks;
+  } catch (const InputError&) {  // one is just being replaced
+    return false;
+  }
+}
+
+void check_flags(const ProfileFlags& flags, bool is_one_rank) {
+  const auto refuse = [](const char* flag, const std::string& reason) {
+    throw InputError("", 0, flag, reason);
+  };
+  if (flags.device.empty()) refuse("--device", "is needed");
+  if (flags.command.empty()) refuse("CMD", "a training job is needed, after --");
+  if (flags.clocks != "down" && flags.clocks != "random") {
+    refuse("--clocks", "'" + flags.clocks + "' is unknown; known: down, random");
+  }
+  if (flags.blocking_wait_s > 0 && flags.isolated)
+    refuse("--blocking-wait", "holds steps, which --isolated does without");
+  if (flags.budget && flags.read_only) refuse("--budget", "with --read-only there is one clock");
+  if (flags.budget && flags.clocks != "down") refuse("--budget", "chooses the clocks itself");
+  if (flags.budget && is_one_rank) {
+    refuse("--budget",
+           "needs the whole pipeline in one profile; ranks that measure apart cannot choose clocks");
+  }
+  if (flags.tensor_parallel && is_one_rank)
+    refuse("--tensor-parallel", "is for --merge, where ranks measure apart");
+}
+
 int run(const ProfileFlags& flags) {
+  if (!flags.merge.empty()) return merge(flags);
+  std::optional<Rank> rank = rank_from_environment();
+  const bool is_one_rank = is_folder(flags.output);
+  if (is_one_rank && !rank) {
+    throw InputError("", 0, "--output",
+                     "'" + flags.output +
+                         "' is a folder, for the pieces of several ranks, but nothing here says which rank "
+                         "this is (RANK, OMPI_COMM_WORLD_RANK, PMI_RANK, SLURM_PROCID)");
+  }
+  if (!is_one_rank && rank && rank->ranks > 1) {
+    throw InputError("", 0, "--output",
+                     "this is one of " + std::to_string(rank->ranks) +
+                         " ranks; name a folder, with a '/' at the end, for a piece of each, and --merge it "
+                         "afterwards");
+  }
+  if (!is_one_rank) rank.reset();
+  check_flags(flags, is_one_rank);
+
   Job job;
   JobDevice device({.device = flags.device,
                     .agent = flags.agent,
-                    .tensor_parallel = flags.tensor_parallel,
+                    .tensor_parallel = flags.tensor_parallel.value_or(1),
                     .read_only = flags.read_only,
-                    .leases_itself = true});
-  {
-    const ActingAs user(device.user());
-    expect_writable(flags.output);  // before an hour of measuring, not after
-  }
+                    .leases_itself = true,
+                    .rank = rank});
+  RecordingFile file(flags.output, rank, device.user());  // before an hour of measuring, not after
   const std::vector<std::string> remarks = remarks_on(device);
   for (const std::string& remark : remarks) std::fprintf(stderr, "slackline: %s\n", remark.c_str());
-  InstructionLog log(static_cast<int>(device.stage_gpus().size()));
-  SweptJob swept(log, device);
-  JobServer server(device.world(), {device.stage_uuids(), {}, 0, ""}, device.job_socket(), swept);
-  device.hand_over_job_socket();
-  swept.serve_with(server);
+  Recording begun = fresh_recording(flags, device, rank, remarks);
+  if (!flags.restart) {
+    if (auto earlier = file.earlier(begun)) {
+      begun = std::move(*earlier);
+      std::fprintf(stderr, "slackline: going on from %s, after %d visits\n", file.path().c_str(),
+                   rounds_done(begun));
+    }
+  }
 
-  SweepOptions options;
-  options.read_only = flags.read_only;
-  ClockSweep sweep(device.device(), device.stage_gpus(), log, swept, options);
-  std::vector<StageProfile> measured;
+  SweptJob swept(device);
+  JobOptions job_options{device.stage_uuids(), {}, 0, ""};
+  job_options.has_one_rank = is_one_rank;
+  if (is_one_rank && device.world()) job_options.simulated_stage = rank->rank;
+  JobServer server(device.world(), job_options, device.job_socket(), swept);
+  device.hand_over_job_socket();
+  ClockSweep sweep(device.device(), device.stage_gpus(), std::move(begun), swept,
+                   sweep_options(flags, is_one_rank));
+  swept.begin(server, sweep.trace());
+
   std::exception_ptr failure;
   std::atomic<bool> done = false;
   bool lost = false;
+  std::optional<Recording> kept;
+  const auto keep = [&] {
+    auto fresh = swept.take_kept();
+    if (!fresh) return;
+    if (const auto place = swept.place(); place && is_one_rank) {
+      fresh->pipeline_stages = place->stages;
+      fresh->stages.front().stage = place->stage;
+    }
+    file.keep(*fresh);
+    kept = std::move(fresh);
+  };
   std::unique_ptr<Timeline> timeline = device.device().make_timeline();
   if (const std::string reason =
           job.start(flags.command, kSocketVariable, device.job_socket(), device.user());
@@ -152,7 +385,7 @@ int run(const ProfileFlags& flags) {
   {
     const std::jthread thread([&] {
       try {
-        measured = sweep.run(*timeline);
+        sweep.run(*timeline);
       } catch (...) {
         failure = std::current_exception();
       }
@@ -160,50 +393,40 @@ int run(const ProfileFlags& flags) {
       done = true;
     });
     const ShutDownAtExit shut_down(device.device());  // wakes the thread, which is then joined
-    ProgressBar bar("profiling");
+    Progress progress(sweep);
     job.run(server, [&] {
       device.look_after_agent();
-      bar.show(sweep.progress(), std::to_string(sweep.clocks_done()) + " of at most " +
-                                     std::to_string(sweep.clocks()) + " clocks");
+      progress.show();
+      keep();
       lost = lost || (!done && swept.has_lost_lease());
-      if (done || lost || !swept.refusal().empty()) job.terminate();
+      const bool is_over = done && (!is_one_rank || failure || are_all_through(file, rank->ranks));
+      if (is_over || lost || !swept.refusal().empty()) job.terminate();
     });
   }
+  keep();
   const bool restored = device.end_agent();
   if (!swept.refusal().empty()) throw InputError("", 0, "--device", swept.refusal());
-  if (failure) std::rethrow_exception(failure);
-  if (lost) throw DeviceError("set clocks", "", swept.why_lost() + " (nothing was written)");
-  if (!sweep.complete()) {
-    const std::string far = std::to_string(sweep.clocks_done()) + " of " + std::to_string(sweep.clocks());
-    if (job.interrupted_by() != 0) return 128 + job.interrupted_by();
-    throw NoAnswer("the job ended when " + far +
-                   " clocks had been measured; let it run for more steps (nothing was written)");
+  const std::string go_on = kept && !file.path().empty()
+                                ? "; what was measured is in " + file.path() + ", the same command goes on"
+                                : "";
+  if (failure) {
+    if (!go_on.empty()) std::fprintf(stderr, "slackline: after %d visits%s\n", sweep.rounds(), go_on.c_str());
+    std::rethrow_exception(failure);
   }
-  const Profile* simulated = device.profile();
-  Profile profile;
-  profile.model = flags.model.empty() && simulated != nullptr ? simulated->model : flags.model;
-  if (simulated == nullptr) {
-    profile.gpu = device.device().identity(GpuId(0)).model;
-  } else {
-    profile.gpu = simulated->gpu.empty() ? "simulated" : simulated->gpu + " (simulated)";
+  if (lost) throw DeviceError("set clocks", "", swept.why_lost() + go_on);
+  if (!sweep.is_complete()) {
+    const std::string far =
+        std::to_string(sweep.rounds()) + " of at most " + std::to_string(sweep.expected_rounds()) + " visits";
+    if (job.interrupted_by() != 0) {
+      std::fprintf(stderr, "slackline: interrupted after %s%s\n", far.c_str(), go_on.c_str());
+      return 128 + job.interrupted_by();
+    }
+    throw NoAnswer("the job ended after " + far + "; let it run for more steps" + go_on);
   }
-  profile.origin = "measured by slackline profile on " + flags.device +
-                   (simulated == nullptr ? " (" + device.device().driver() + ")" : "");
-  for (const std::string& remark : remarks) profile.origin += "; " + remark;
-  profile.stages = std::move(measured);
-  for (std::size_t s = 0; s < profile.stages.size(); ++s) {
-    if (profile.stages[s].blocking_power) continue;
-    throw NoAnswer("stage " + std::to_string(s) + " never waited, so its blocking power is unknown");
+  if (!is_one_rank) {
+    write_profile({sweep.recording()}, flags, device.user());
+    file.remove();
   }
-  for (const ClockSweep::Slowdown& slowdown : sweep.slowdowns()) {
-    std::fprintf(stderr, "slackline: stage %d was slowed down (%s) during %zu of its measurements\n",
-                 slowdown.stage, text_of(slowdown.reasons).c_str(), slowdown.windows);
-  }
-  {
-    const ActingAs user(device.user());
-    write_file(flags.output, to_yaml(profile));
-  }
-  if (flags.output != "-") std::fputs(summary(profile).c_str(), stdout);
   return restored ? kOk : kDeviceFault;
 }
 
@@ -213,26 +436,71 @@ void add_profile(CLI::App& app, Action& action) {
   auto flags = std::make_shared<ProfileFlags>();
   CLI::App* command =
       app.add_subcommand("profile", "Time and energy of every instruction at every GPU clock");
-  command->add_option("--device", flags->device, kJobDeviceHelp)->required();
+  command->add_option("--device", flags->device, kJobDeviceHelp);
   command->add_option("--agent", flags->agent, kAgentHelp);
   command
       ->add_option("--tensor-parallel", flags->tensor_parallel,
-                   "GPUs of each stage, on real devices (simulated ones have their profile's)")
-      ->check(CLI::Range(1, 64))
-      ->capture_default_str();
-  command->add_flag("--read-only", flags->read_only,
-                    "Set no clock: measure at the one that the GPUs have, which needs no privileges");
-  command->add_option("-o,--output", flags->output, "Write the profile (YAML) here; - is standard output")
+                   "GPUs of each stage, on real devices (simulated ones have their profile's); with --merge, "
+                   "of each pipeline's stage, if ranks are also replicas")
+      ->check(CLI::Range(1, 64));
+  command
+      ->add_option(
+          "-o,--output", flags->output,
+          "Write the profile (YAML) here; - is standard output; a folder (DIR/) takes a piece of each "
+          "rank")
       ->required();
   command->add_option("--model", flags->model, "What to call the model in the profile");
-  command->add_option("CMD", flags->command, "The training job, after --; it must run until it is terminated")
-      ->required();
+  command->add_option("--merge", flags->merge, "Make the profile of the pieces in this folder; runs nothing");
+
+  command->add_flag("--read-only", flags->read_only,
+                    "Set no clock: measure at the one that the GPUs have, which needs no privileges");
+  command->add_flag("--isolated", flags->isolated,
+                    "The job runs its instructions alone, in loops, without steps; a pipeline repeats them");
+  command
+      ->add_option("--budget", flags->budget,
+                   "Measure at most so many clocks of each stage, those that change the plan most; a model "
+                   "fills in the rest")
+      ->check(CLI::Range(2, 1000));
+  command
+      ->add_option("--regret", flags->regret_percent,
+                   "With --budget: fewer will do once the plan's predicted loss is below so many percent")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  command->add_option("--order", flags->order, "With --budget: the order to plan for")->capture_default_str();
+  command->add_option("--clocks", flags->clocks, "down: from the highest to the lowest; or random")
+      ->capture_default_str();
+  command->add_option("--seed", flags->seed, "Of --clocks random")->capture_default_str();
+  command->add_flag("--one-way", flags->one_way,
+                    "Visit every clock once, not again in the opposite order; drift then stays hidden");
+  command
+      ->add_option("--precision", flags->precision_percent,
+                   "Standard error of times and energies to reach, in percent")
+      ->check(CLI::Range(0.01, 20.0))
+      ->capture_default_str();
+  command->add_option("--warm-up-steps", flags->warm_up_steps, "Steps at a new clock that do not count")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->add_option("--most-steps", flags->most_steps, "Steps that a visit of a clock takes at most")
+      ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
+  command->add_option("--steps", flags->steps, "Exactly so many instead (5 where ranks measure apart)")
+      ->check(CLI::Range(1, 100'000));
+  command
+      ->add_option("--blocking-wait", flags->blocking_wait_s,
+                   "First let every stage wait for so many seconds, for its blocking power")
+      ->check(CLI::Range(0.0, 3600.0));
+  command->add_flag("--restart", flags->restart, "Begin anew, whatever an interrupted profile has left");
+  command->add_option("CMD", flags->command,
+                      "The training job, after --; it must run until it is terminated");
   command->footer(
-      "Clocks go from the highest to the lowest, until an instruction's time and its energy (less what "
-      "waiting as\n"
-      "long would have drawn) have both risen five times in a row. The job repeats instructions while it is "
-      "measured,\n"
-      "which it must be able to do: see slackline_instruction_again in slackline.h.\n"
+      "The job trains as ever; its clocks change between steps, from the highest to the lowest, until an\n"
+      "instruction's time and its energy (less what waiting as long would have drawn) have both risen five "
+      "times\n"
+      "in a row, and back again. An interrupted profile is kept in FILE.part: the same command goes on from "
+      "there.\n"
+      "Several ranks: torchrun --no-python ... slackline profile --device nvml -o pieces/ -- python "
+      "train.py,\n"
+      "or the same under srun or mpirun; then slackline profile --merge pieces/ -o mine.yaml.\n"
       "Example: slackline profile --device sim:profiles/gpt3-175b-a100-sxm.yaml -o mine.yaml -- \\\n"
       "           slackline-demo-train --stages 8 --microbatches 8 --steps 0");
   command->callback([&action, flags] { action = [flags] { return run(*flags); }; });

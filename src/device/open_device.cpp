@@ -70,6 +70,19 @@ bool is_vendor_spec(std::string_view spec) {
   return end_of_name(spec, "nvml") || end_of_name(spec, "amdsmi");
 }
 
+std::string narrowed_spec(const std::string& spec, int index) {
+  auto end = end_of_name(spec, "nvml");
+  if (!end) end = end_of_name(spec, "amdsmi");
+  if (!end) refuse(spec, "is no vendor's device");
+  const auto [gpus, library] = vendor_spec(spec, *end);
+  if (!gpus.empty() && static_cast<std::size_t>(index) >= gpus.size()) {
+    refuse(spec, "names " + std::to_string(gpus.size()) + " GPUs, this rank is number " +
+                     std::to_string(index) + " on its node");
+  }
+  const std::string gpu = gpus.empty() ? std::to_string(index) : gpus[static_cast<std::size_t>(index)];
+  return spec.substr(0, *end) + ":" + gpu + (library ? "," + std::string(kLibrary) + *library : "");
+}
+
 std::unique_ptr<Device> open_device(const std::string& spec, DeviceAccess access) {
   if (spec.starts_with(kSimulatedNode)) {
     return std::make_unique<SimDevice>(std::make_shared<SimWorld>(spec.substr(kSimulatedNode.size())));

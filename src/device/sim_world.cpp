@@ -558,9 +558,11 @@ void SimWorld::Participant::serve_requests(const std::vector<GpuId>& gpus) {
   advance(*world_->layout_);
 }
 
-void SimWorld::Participant::hear_tidings() {
+void SimWorld::Participant::hear_tidings(std::optional<int> stage) {
   const Guard guard(*world_);
-  for (SimStageState& stage : world_->layout_->stages()) stage.tidings = {0, slot_ + 1};
+  for (int s = stage.value_or(0); s < (stage ? *stage + 1 : world_->stages()); ++s) {
+    world_->layout_->stages()[static_cast<std::size_t>(s)].tidings = {0, slot_ + 1};
+  }
   world_->layout_->slots[static_cast<std::size_t>(slot_)].activity = SimActivity::kServing;
   advance(*world_->layout_);
 }

@@ -1,6 +1,8 @@
 #include "slackline/measure/visit.h"
 
+#include <Eigen/Dense>
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <set>
@@ -11,13 +13,18 @@
 namespace slackline {
 namespace {
 
-constexpr std::size_t kMostBlocks = 20;
-constexpr std::size_t kFewestBlocks = 5;
+constexpr std::size_t kMostGroups = 20;
+constexpr std::size_t kFewestGroups = 5;
 /// Powers stand still when no one moves by more than this, relatively.
 constexpr double kStandstill = 1e-7;
 constexpr int kMostRounds = 1000;
-/// A window of the regression holds at least so many refreshes.
+/// Windows of the regression have different lengths, relative to this many refreshes or the longest run, so
+/// that they differ in what they hold even where instructions alternate like a clock.
 constexpr double kLeastRefreshes = 3;
+constexpr std::array kWindowLengths{0.5, 1.0, 1.5};
+/// Columns that are closer to dependent than this (smallest singular value, of columns of length 1) cannot be
+/// told apart.
+constexpr double kDependent = 0.02;
 /// Errors below this, relative to the value, are the rounding of sums.
 constexpr double kRounding = 1e-9;
 
@@ -33,19 +40,40 @@ double small_sample_factor(std::size_t samples) {
 using Solution = std::vector<double>;
 using Rows = std::vector<RefreshRow>;
 
-/// Rows whose block is not this one.
+/// The group that nothing is in.
 constexpr std::size_t kKeepAll = SIZE_MAX;
 
-struct Blocks {
-  double begin = 0;
-  double length = 1;
-  std::size_t count = 1;
-
-  [[nodiscard]] std::size_t of(const Span& span) const {
-    const double middle = (span.begin.value() + span.end.value()) / 2;
-    const double place = (middle - begin) / length;
-    return std::min(count - 1, static_cast<std::size_t>(std::max(0.0, place)));
+/// Groups of the jackknife: as many runs of each kind in one as in another, each with what follows it, and
+/// neighbours together. (Stretches of equal length would do for what happens all the time. But forwards that
+/// warm a pipeline up come one after the other, and half of them would be in one stretch.)
+class Groups {
+ public:
+  explicit Groups(const std::vector<Run>& runs) {
+    std::map<InstructionKind, std::size_t> totals;
+    for (const Run& run : runs) ++totals[run.kind];
+    std::size_t fewest = kMostGroups;
+    for (const auto& [kind, total] : totals) {
+      if (!is_fixed_time(kind)) fewest = std::min(fewest, total);
+    }
+    count_ = std::max(fewest, kFewestGroups);
+    std::map<InstructionKind, std::size_t> seen;
+    for (const Run& run : runs) {
+      begins_.push_back(run.span.begin);
+      groups_.push_back(seen[run.kind]++ * count_ / totals[run.kind]);
+    }
   }
+
+  [[nodiscard]] std::size_t count() const { return count_; }
+  [[nodiscard]] std::size_t of(const Span& span) const {
+    const auto next = std::ranges::upper_bound(begins_, (span.begin + span.end) / 2);
+    if (begins_.empty()) return 0;
+    return groups_[static_cast<std::size_t>(std::max<std::ptrdiff_t>(0, next - begins_.begin() - 1))];
+  }
+
+ private:
+  std::vector<Seconds> begins_;
+  std::vector<std::size_t> groups_;
+  std::size_t count_ = kFewestGroups;
 };
 
 /// Shares every row's energy out in proportion to power x time, again and again. `powers` are where to begin,
@@ -87,12 +115,13 @@ Solution interpolate(const Rows& rows, std::size_t kinds,
   return solution;
 }
 
-/// Neighbouring rows put together until they are as long as a run.
+/// Neighbouring rows put together, to windows about as long as `length`.
 Rows windows_of(const Rows& rows, double length) {
   Rows windows;
   for (const RefreshRow& row : rows) {
+    const double wanted = length * kWindowLengths[windows.size() % kWindowLengths.size()];
     const bool is_open =
-        !windows.empty() && row.follows && windows.back().span.length().value() < length * (1 - kRounding);
+        !windows.empty() && row.follows && windows.back().span.length().value() < wanted * (1 - kRounding);
     if (!is_open) {
       windows.push_back(row);
       continue;
@@ -103,11 +132,21 @@ Rows windows_of(const Rows& rows, double length) {
     for (std::size_t a = 0; a < row.durations.size(); ++a) window.durations[a] += row.durations[a];
     for (std::size_t k = 0; k < row.runs.size(); ++k) window.runs[k] += row.runs[k];
   }
-  // What a gap has cut short says little about much.
-  std::erase_if(windows, [&](const RefreshRow& w) { return w.span.length().value() < length / 2; });
   return windows;
 }
 
+bool are_dependent(const std::vector<std::vector<double>>& columns) {
+  const auto rows = static_cast<Eigen::Index>(columns.front().size());
+  if (rows < static_cast<Eigen::Index>(columns.size())) return true;
+  Eigen::MatrixXd matrix(rows, static_cast<Eigen::Index>(columns.size()));
+  for (std::size_t c = 0; c < columns.size(); ++c) {
+    matrix.col(static_cast<Eigen::Index>(c)) =
+        Eigen::Map<const Eigen::VectorXd>(columns[c].data(), rows).normalized();
+  }
+  return Eigen::JacobiSVD<Eigen::MatrixXd>(matrix).singularValues().tail(1)[0] < kDependent;
+}
+
+/// All 0 where the windows do not tell the activities apart.
 Solution regress(const Rows& windows, std::size_t kinds,
                  const std::function<bool(const RefreshRow&)>& counts) {
   std::vector<std::vector<double>> columns(kinds + 2);
@@ -128,31 +167,34 @@ Solution regress(const Rows& windows, std::size_t kinds,
     present.push_back(a);
     chosen.push_back(std::move(columns[a]));
   }
-  if (chosen.empty()) return solution;
+  if (chosen.empty() || are_dependent(chosen)) return solution;
   const std::vector<double> found = non_negative_least_squares(chosen, energy);
   for (std::size_t i = 0; i < present.size(); ++i) solution[present[i]] = found[i];
   return solution;
 }
 
-/// The estimate on all rows, and the delete-a-block jackknife's error of each of its numbers.
+/// The estimate on all rows, and the delete-a-group jackknife's error of each of its numbers.
 std::vector<Estimate> with_errors(const std::function<Solution(std::size_t without)>& solve,
-                                  std::size_t blocks) {
+                                  std::size_t groups) {
   const Solution whole = solve(kKeepAll);
   std::vector<Estimate> estimates;
   for (const double value : whole) estimates.push_back({value, 0});
-  if (blocks < kFewestBlocks) {
-    for (Estimate& estimate : estimates) estimate.error = estimate.value;  // nothing is known of it
+  std::vector<Solution> without;
+  for (std::size_t g = 0; g < groups; ++g) without.push_back(solve(g));
+  const auto is_nothing = [](const Solution& s) { return std::ranges::count(s, 0.0) == std::ssize(s); };
+  if (std::ranges::any_of(without, is_nothing)) {  // it all hangs on one group
+    for (Estimate& estimate : estimates) estimate.error = estimate.value;
     return estimates;
   }
-  std::vector<Solution> without;
-  for (std::size_t b = 0; b < blocks; ++b) without.push_back(solve(b));
   for (std::size_t i = 0; i < whole.size(); ++i) {
+    // What happens in one group only says nothing about how it varies.
+    const auto value = [&](const Solution& solution) { return solution[i] == 0 ? whole[i] : solution[i]; };
     double mean = 0;
-    for (const Solution& solution : without) mean += solution[i] / static_cast<double>(blocks);
+    for (const Solution& solution : without) mean += value(solution) / static_cast<double>(groups);
     double squares = 0;
-    for (const Solution& solution : without) squares += (solution[i] - mean) * (solution[i] - mean);
-    const double error = small_sample_factor(blocks) *
-                         std::sqrt(squares * static_cast<double>(blocks - 1) / static_cast<double>(blocks));
+    for (const Solution& solution : without) squares += std::pow(value(solution) - mean, 2);
+    const double error = small_sample_factor(groups) *
+                         std::sqrt(squares * static_cast<double>(groups - 1) / static_cast<double>(groups));
     if (error > kRounding * whole[i]) estimates[i].error = error;
   }
   return estimates;
@@ -173,17 +215,6 @@ Estimate mean_of(const std::vector<double>& samples) {
   return mean;
 }
 
-Blocks blocks_of(const Rows& rows, double longest_run) {
-  Blocks blocks;
-  blocks.begin = rows.front().span.begin.value();
-  const double length = rows.back().span.end.value() - blocks.begin;
-  const double most = length / std::max(2 * longest_run, 1e-9);
-  blocks.count = std::clamp(static_cast<std::size_t>(std::min(most, 1e6)), kFewestBlocks, kMostBlocks);
-  blocks.count = std::min(blocks.count, std::max<std::size_t>(1, rows.size() / 2));
-  blocks.length = length / static_cast<double>(blocks.count);
-  return blocks;
-}
-
 /// A GPU's share of the mean over all; their noise may be the same, so the error does not shrink.
 void add_share(Estimate& mean, const Estimate& one, std::size_t gpus) {
   mean.value += one.value / static_cast<double>(gpus);
@@ -200,7 +231,7 @@ struct CounterEstimate {
   std::vector<Estimate> regressed;
 };
 
-CounterEstimate estimate_from(const Rows& rows, std::size_t kinds, double longest_run) {
+CounterEstimate estimate_from(const Rows& rows, const Groups& groups, std::size_t kinds, double longest_run) {
   CounterEstimate result;
   result.ticks = rows.size();
   if (rows.size() < 2) return result;
@@ -212,10 +243,9 @@ CounterEstimate estimate_from(const Rows& rows, std::size_t kinds, double longes
     result.waited += row.durations[kinds];
   }
   result.refresh = time / static_cast<double>(rows.size());
-  const Blocks blocks = blocks_of(rows, longest_run);
-  const auto all_but = [&blocks](std::size_t block) {
+  const auto all_but = [&groups](std::size_t group) {
     return
-        [&blocks, block](const RefreshRow& row) { return block == kKeepAll || blocks.of(row.span) != block; };
+        [&groups, group](const RefreshRow& row) { return group == kKeepAll || groups.of(row.span) != group; };
   };
   std::vector<double> begin(kinds + 2, energy / time);
   result.interpolated = with_errors(
@@ -225,10 +255,13 @@ CounterEstimate estimate_from(const Rows& rows, std::size_t kinds, double longes
         if (without == kKeepAll) begin = powers;  // the others end close to it
         return solution;
       },
-      blocks.count);
+      groups.count());
   const Rows windows = windows_of(rows, std::max(longest_run, kLeastRefreshes * result.refresh));
   result.regressed = with_errors(
-      [&](std::size_t without) { return regress(windows, kinds, all_but(without)); }, blocks.count);
+      [&](std::size_t without) { return regress(windows, kinds, all_but(without)); }, groups.count());
+  for (Estimate& estimate : result.regressed) {
+    if (estimate.error >= estimate.value) estimate = {};
+  }
   return result;
 }
 
@@ -250,6 +283,7 @@ VisitEstimate estimate(const VisitRecord& record) {
     result.kinds[kind].runs = samples.size();
     result.kinds[kind].time = mean_of(samples);
   }
+  const Groups groups(record.runs);
   const std::vector<InstructionKind> kinds(present.begin(), present.end());
   const std::size_t gpus = record.counters.size();
   Estimate interpolated_blocking;
@@ -259,7 +293,7 @@ VisitEstimate estimate(const VisitRecord& record) {
   result.ticks = gpus > 0 ? SIZE_MAX : 0;
   for (const auto& readings : record.counters) {
     const CounterEstimate one =
-        estimate_from(refresh_rows(record, kinds, readings, left_out), kinds.size(), longest_run);
+        estimate_from(refresh_rows(record, kinds, readings, left_out), groups, kinds.size(), longest_run);
     result.ticks = std::min(result.ticks, one.ticks);
     has_waited = has_waited && one.ticks > 1 && one.waited >= one.refresh;
     if (one.interpolated.empty()) continue;

@@ -17,6 +17,10 @@ namespace {
 using slackline::InstructionKind;
 static_assert(static_cast<int>(InstructionKind::kForward) == SLACKLINE_FORWARD);
 static_assert(static_cast<int>(InstructionKind::kBackward) == SLACKLINE_BACKWARD);
+static_assert(static_cast<int>(InstructionKind::kBackwardInput) == SLACKLINE_BACKWARD_INPUT);
+static_assert(static_cast<int>(InstructionKind::kBackwardWeight) == SLACKLINE_BACKWARD_WEIGHT);
+static_assert(static_cast<int>(InstructionKind::kRecompute) == SLACKLINE_RECOMPUTE);
+static_assert(static_cast<int>(InstructionKind::kForwardBackward) == SLACKLINE_FORWARD_BACKWARD);
 
 /// Training must not end because of us: nothing is thrown over the border, and what happens is said once on
 /// stderr.
@@ -74,7 +78,7 @@ int slackline_step_end(slackline_session* session) {
 }
 
 int slackline_instruction_begin(slackline_session* session, int kind, int microbatch) {
-  if (kind != SLACKLINE_FORWARD && kind != SLACKLINE_BACKWARD) return SLACKLINE_EINVAL;
+  if (kind < SLACKLINE_FORWARD || kind > SLACKLINE_FORWARD_BACKWARD) return SLACKLINE_EINVAL;
   return guarded(session, [&](slackline::Session& s) {
     s.instruction_begin(static_cast<InstructionKind>(kind), microbatch);
   });
@@ -82,6 +86,11 @@ int slackline_instruction_begin(slackline_session* session, int kind, int microb
 
 int slackline_instruction_end(slackline_session* session) {
   return guarded(session, [](slackline::Session& s) { s.instruction_end(); });
+}
+
+int slackline_instruction_took(slackline_session* session, double seconds) {
+  if (!(seconds >= 0) || seconds > 1e6) return SLACKLINE_EINVAL;
+  return guarded(session, [&](slackline::Session& s) { s.instruction_took(slackline::Seconds(seconds)); });
 }
 
 int slackline_instruction_again(slackline_session* session) {

@@ -42,6 +42,7 @@ void copy_text(std::array<char, N>& target, const std::string& text) {
 
 struct JobServer::Member {
   int stage = 0;
+  int pipeline_stage = 0;  // what it calls itself
   Descriptor socket;
   Descriptor doorbell;
   Mapping mapping;
@@ -64,7 +65,7 @@ JobServer::JobServer(std::shared_ptr<SimWorld> world, JobOptions options, const 
   watch(listener_.get(), token_of(Source::kListener, 0));
   if (world_) {
     participant_.emplace(world_->join_as_observer());
-    participant_->hear_tidings();
+    participant_->hear_tidings(options_.simulated_stage);
   }
 }
 
@@ -138,25 +139,18 @@ void JobServer::answer_hello(int fd) {
     refuse(reason, false);
     return observer_.on_stranger("refused a connection to " + socket_path_ + ": " + reason);
   }
-  const int stages = static_cast<int>(options_.stage_gpus.size());
-  if (hello.stages != stages) {
-    return refuse((options_.plan.empty() ? "the device has GPUs for " : "the schedule is for ") +
-                      std::to_string(stages) + " stages, the job has " + std::to_string(hello.stages),
-                  true);
+  if (const auto [reason, is_fatal] = reason_to_refuse(hello); !reason.empty()) {
+    return refuse(reason, is_fatal);
   }
-  if (hello.stage < 0 || hello.stage >= stages) {
-    return refuse("there is no stage " + std::to_string(hello.stage), true);
-  }
-  if (members_.contains(hello.stage)) {
-    return refuse("another process drives stage " + std::to_string(hello.stage) + " already", false);
-  }
+  const int number = options_.has_one_rank ? 0 : hello.stage;
 
   static const std::vector<PlanEntry> kNoPlan;
-  const auto stage = static_cast<std::size_t>(hello.stage);
+  const auto stage = static_cast<std::size_t>(number);
   const std::vector<PlanEntry>& plan = options_.plan.empty() ? kNoPlan : options_.plan[stage];
   const std::size_t bytes = JobMemory::bytes(plan.size());
   auto member = std::make_unique<Member>();
-  member->stage = hello.stage;
+  member->stage = number;
+  member->pipeline_stage = hello.stage;
   const Descriptor memory(::memfd_create("slackline-job", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!memory || ::ftruncate(memory.get(), static_cast<off_t>(bytes)) != 0 ||
       ::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
@@ -183,11 +177,33 @@ void JobServer::answer_hello(int fd) {
   // The greeting's watch lives on the same descriptor; it only gets another meaning.
   epoll_event event{};
   event.events = EPOLLIN;
-  event.data.u64 = token_of(Source::kMemberSocket, hello.stage);
+  event.data.u64 = token_of(Source::kMemberSocket, number);
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, client.get(), &event);
-  watch(member->doorbell.get(), token_of(Source::kDoorbell, hello.stage));
+  watch(member->doorbell.get(), token_of(Source::kDoorbell, number));
   member->socket = std::move(client);
-  members_.emplace(hello.stage, std::move(member));
+  members_.emplace(number, std::move(member));
+  observer_.on_join(number, hello.stage, hello.stages);
+}
+
+std::pair<std::string, bool> JobServer::reason_to_refuse(const JobHello& hello) const {
+  const int stages = options_.has_one_rank ? hello.stages : static_cast<int>(options_.stage_gpus.size());
+  if (hello.stages != stages) {
+    return {(options_.plan.empty() ? "the device has GPUs for " : "the schedule is for ") +
+                std::to_string(stages) + " stages, the job has " + std::to_string(hello.stages),
+            true};
+  }
+  if (hello.stage < 0 || hello.stage >= stages) {
+    return {"there is no stage " + std::to_string(hello.stage), true};
+  }
+  if (options_.simulated_stage && hello.stage != *options_.simulated_stage) {
+    return {"this rank's simulated GPUs are those of stage " + std::to_string(*options_.simulated_stage) +
+                ", its process drives stage " + std::to_string(hello.stage),
+            true};
+  }
+  if (members_.contains(options_.has_one_rank ? 0 : hello.stage)) {
+    return {"another process drives stage " + std::to_string(hello.stage) + " already", false};
+  }
+  return {};
 }
 
 void JobServer::handle_ring(Member& member) {
@@ -196,7 +212,7 @@ void JobServer::handle_ring(Member& member) {
   const std::uint32_t rings = member.memory().rings.load(std::memory_order_acquire);
   const std::uint32_t fresh = rings - std::exchange(member.rings_heard, rings);
   drain_events(member);
-  if (world_ && fresh > 0) world_->take_tidings(member.stage, fresh);
+  if (world_ && fresh > 0) world_->take_tidings(member.pipeline_stage, fresh);
 }
 
 void JobServer::drain_events(Member& member) {
@@ -225,6 +241,14 @@ void JobServer::set_repeat(int stage, std::uint32_t kinds) {
   repeat_[static_cast<std::size_t>(stage)] = kinds;
   if (const auto member = members_.find(stage); member != members_.end()) {
     member->second->memory().repeat_kinds = kinds;
+  }
+}
+
+void JobServer::hold(int stage, Seconds time) {
+  const std::lock_guard lock(mutex_);
+  const auto ms = static_cast<std::uint32_t>(std::clamp(time.value() * 1e3, 0.0, 4e9));
+  if (const auto member = members_.find(stage); member != members_.end()) {
+    member->second->memory().hold_ms = ms;
   }
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "slackline/base/error.h"
@@ -132,8 +133,20 @@ Session::News Session::take_news() {
   return std::exchange(news_, {});
 }
 
+/// Lets the other stages wait for this one, so that what they draw then can be measured.
+void Session::wait_if_asked() {
+  const std::uint32_t ms = memory()->hold_ms.load(std::memory_order_relaxed);
+  if (ms == 0 || memory()->hold_ms.exchange(0) == 0) return;
+  if (participant_ && world_->is_virtual()) {
+    participant_->sleep_until(world_->now() + Seconds(ms / 1e3));
+  } else {
+    std::this_thread::sleep_for(std::chrono::milliseconds(ms));
+  }
+}
+
 void Session::step_begin() {
   if (!is_open()) return;
+  wait_if_asked();
   if (!gpus_.empty()) keep_lease();
   following_ = lease_ && !out_of_sequence_ && steps_ >= baseline_steps_ && memory()->released.load() == 0;
   ++steps_;
@@ -167,15 +180,22 @@ bool Session::instruction_again() {
   if (!is_open()) return false;
   if (participant_) participant_->synchronize();
   if ((memory()->repeat_kinds.load() >> static_cast<unsigned>(running_) & 1U) == 0) return false;
+  record_took();
   record(JobEventType::kAgain, static_cast<int>(running_));
   report();
   if (participant_) participant_->launch(running_);
   return true;
 }
 
+void Session::instruction_took(Seconds time) {
+  if (!is_open() || time <= Seconds(0)) return;
+  took_ = time;
+}
+
 void Session::instruction_end() {
   if (!is_open()) return;
   if (participant_) participant_->synchronize();
+  record_took();
   record(JobEventType::kEnd, static_cast<int>(running_));
   report();
   if (!following_) return;
@@ -198,9 +218,19 @@ void Session::stop_following(const std::string& reason) {
   has_news_ = true;
 }
 
+void Session::record_took() {
+  if (!took_) return;
+  record(JobEventType::kTook, static_cast<int>(running_), std::llround(took_->value() * 1e9));
+  took_.reset();
+}
+
 void Session::record(JobEventType type, int kind) {
+  record(type, kind, now_ns());
+}
+
+void Session::record(JobEventType type, int kind, std::int64_t time_ns) {
   const std::uint64_t index = memory()->events_written.load(std::memory_order_relaxed);
-  memory()->events[index % JobMemory::kEvents] = {type, kind, now_ns()};
+  memory()->events[index % JobMemory::kEvents] = {type, kind, time_ns};
   memory()->events_written.store(index + 1, std::memory_order_release);
 }
 

@@ -34,6 +34,8 @@ class alignas(64) Session {
   void step_end();
   void instruction_begin(InstructionKind kind, int microbatch);
   void instruction_end();
+  /// What the device's own events say of the run that is about to end.
+  void instruction_took(Seconds time);
   [[nodiscard]] bool instruction_again();
 
   [[nodiscard]] SimWorld* world() { return world_.get(); }
@@ -60,7 +62,10 @@ class alignas(64) Session {
   void keep_lease();
   void go_without_lease(const std::string& reason);
   void tell(std::string notice);
+  void wait_if_asked();
+  void record_took();
   void record(JobEventType type, int kind = 0);
+  void record(JobEventType type, int kind, std::int64_t time_ns);
   /// Tells the job's server that there is something to read.
   void ring();
   /// Without a schedule the job is being profiled, and every event is told at once.
@@ -80,6 +85,7 @@ class alignas(64) Session {
   bool following_ = false;
   bool asked_in_step_ = false;
   bool has_news_ = false;
+  std::optional<Seconds> took_;
   InstructionKind running_ = InstructionKind::kForward;
   std::unique_ptr<SimWorld> world_;
   std::optional<SimWorld::Participant> participant_;

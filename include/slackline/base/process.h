@@ -18,6 +18,8 @@ struct ProcessIdentity {
 [[nodiscard]] ProcessIdentity this_process();
 /// When the process that has this number now began; nothing if there is none or /proc does not show it to us.
 [[nodiscard]] std::optional<std::uint64_t> start_time_of(pid_t pid);
+/// It is `ancestor`, its child, or a child of such a one, as far as /proc shows.
+[[nodiscard]] bool descends_from(pid_t pid, pid_t ancestor);
 /// False once it has ended, also as a zombie that nobody has waited for.
 [[nodiscard]] bool is_alive(const ProcessIdentity& process);
 

@@ -25,6 +25,10 @@ enum class DeviceAccess {
 [[nodiscard]] std::unique_ptr<Device> open_device(const std::string& spec,
                                                   DeviceAccess access = DeviceAccess::kIfPrivileged);
 
+/// The same vendor's, but only the GPU that is number `index` of those that `spec` names. InputError if it
+/// names fewer.
+[[nodiscard]] std::string narrowed_spec(const std::string& spec, int index);
+
 /// Whether `spec` is one of the above (rather than sim:PROFILE, which only the command line knows).
 [[nodiscard]] bool is_device_spec(std::string_view spec);
 /// The same, but for simulated GPUs, which need no privileges.

@@ -137,8 +137,8 @@ class SimWorld::Participant {
   void post_tidings();
   /// Declares that from now on this participant only serves requests about these GPUs: it owns their clocks.
   void serve_requests(const std::vector<GpuId>& gpus);
-  /// Declares that from now on this participant only hears what the job's stages do.
-  void hear_tidings();
+  /// Declares that from now on this participant only hears what the job's stages do, or one of them.
+  void hear_tidings(std::optional<int> stage = {});
 
  private:
   friend class SimWorld;
@@ -165,6 +165,7 @@ class SimDevice : public Device {
   [[nodiscard]] EventReasons event_reasons(GpuId gpu) override;
   [[nodiscard]] EnergyReading energy(GpuId gpu) override { return world_->energy(gpu); }
   [[nodiscard]] Seconds energy_refresh_period() override { return world_->counter_period(); }
+  [[nodiscard]] bool dates_refreshes() const override { return true; }
   [[nodiscard]] Watts power(GpuId gpu) override { return world_->power(gpu); }
   [[nodiscard]] Watts power_cap(GpuId gpu) override;
   [[nodiscard]] double temperature(GpuId gpu) override;

@@ -53,7 +53,7 @@ struct KindEstimate {
   std::size_t runs = 0;
   Estimate time;          // seconds
   Estimate interpolated;  // joules a run
-  Estimate regressed;     // joules a run
+  Estimate regressed;     // joules a run; 0 where there is no answer
 };
 
 struct VisitEstimate {
@@ -82,13 +82,14 @@ struct VisitEstimate {
 /// until they stand still. It is the EM iteration of L. B. Lucy (1974) and L. A. Shepp and Y. Vardi (1982)
 /// for Poisson counts, here for energies, which need no distribution to make its fixed point unbiased.
 ///
-/// Regression. Windows of several refreshes, of the length of a run or more, by non-negative least squares.
+/// Regression. Windows of several refreshes, about as long as a run, by non-negative least squares. Where all
+/// windows hold the same mixture it has no answer (0).
 ///
-/// Errors. The delete-a-block jackknife (B. Efron 1982) for both: the estimate is made again without each of
-/// up to 20 stretches of time; how much it moves is its error, whatever the noise is made of, and whatever
-/// its variance depends on.
+/// Errors. The delete-a-group jackknife (B. Efron 1982) for both: the runs are put into up to 20 groups, and
+/// the estimate is made again without the time of each; how much it moves is its error, whatever the noise is
+/// made of, and whatever its variance depends on.
 ///
-/// Errors from few stretches or runs are widened as Student's t is, so that 1.96 of them hold 95 %.
+/// Errors from few groups or runs are widened as Student's t is, so that 1.96 of them hold 95 %.
 ///
 /// Runs and refreshes that touch a left out span do not count. Energies are means over the GPUs.
 [[nodiscard]] VisitEstimate estimate(const VisitRecord& record);

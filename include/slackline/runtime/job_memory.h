@@ -11,7 +11,7 @@ namespace slackline {
 
 /// Name of the variable in which a job finds its server's socket.
 inline constexpr const char* kSocketVariable = "SLACKLINE_SOCKET";
-inline constexpr std::uint32_t kJobMagic = 0x6b6c5303;  // changes with the protocol
+inline constexpr std::uint32_t kJobMagic = 0x6b6c5304;  // changes with the protocol
 
 /// First message on the socket, from the process.
 struct JobHello {
@@ -50,6 +50,7 @@ enum class JobEventType : std::int32_t {
   kAgain,
   kEnd,
   kOutOfSequence,
+  kTook,     // the run under way took so many nanoseconds by the device's own clock, which are in time_ns
   kNoLease,  // its GPUs stay as they are: the agent refused, or has ended the lease
 };
 
@@ -71,6 +72,9 @@ struct JobMemory {
   std::atomic<std::uint32_t> repeat_kinds;
   /// The schedule no longer applies: ask for nothing but the baseline. Set by the server.
   std::atomic<std::uint32_t> released;
+  /// Wait for so many milliseconds, once, before the next step begins. Set by the server, taken by the
+  /// process.
+  std::atomic<std::uint32_t> hold_ms;
   std::array<JobEvent, kEvents> events;
   // plan_length PlanEntry follow.
   [[nodiscard]] PlanEntry* plan() { return reinterpret_cast<PlanEntry*>(this + 1); }

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "slackline/base/descriptor.h"
@@ -23,12 +24,18 @@ struct JobOptions {
   int baseline_steps = 0;
   /// Who leases the GPUs to a process that follows a plan.
   std::string agent_socket;
+  /// One rank of a pipeline, of which others have the rest: one process, which may drive any stage of it, and
+  /// is number 0 here. On a simulated node it has to drive `simulated_stage`.
+  bool has_one_rank = false;
+  std::optional<int> simulated_stage{};
 };
 
 /// Hears what the job does, in the server's thread. Times are on the device's timeline.
 class JobObserver {
  public:
   virtual ~JobObserver() = default;
+  /// The process of a stage has joined; it says which one of how many it drives.
+  virtual void on_join(int /*stage*/, int /*pipeline_stage*/, int /*pipeline_stages*/) {}
   virtual void on_event(int /*stage*/, const JobEvent& /*event*/) {}
   /// The process of a stage has ended or closed its session.
   virtual void on_end(int /*stage*/) {}
@@ -56,6 +63,8 @@ class JobServer {
 
   /// Kinds that the process of `stage` shall run again and again; one bit each.
   void set_repeat(int stage, std::uint32_t kinds);
+  /// The process of `stage` waits for so long, once, before its next step.
+  void hold(int stage, Seconds time);
   /// The schedule is over: GPUs go to their baseline and stay there.
   void release();
   [[nodiscard]] std::uint64_t events_lost() const { return events_lost_; }
@@ -66,6 +75,8 @@ class JobServer {
   void watch(int fd, std::uint64_t token);
   void accept_member();
   void answer_hello(int fd);
+  /// Why, or "", and whether the job cannot go on without an answer.
+  [[nodiscard]] std::pair<std::string, bool> reason_to_refuse(const JobHello& hello) const;
   void handle_ring(Member& member);
   void drain_events(Member& member);
   void end_member(int stage);
