@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <string_view>
 #include <utility>
@@ -24,21 +26,44 @@ double number_of(const std::string& key, const std::string& value, double low, d
   return *number;
 }
 
+/// A key of --device sim:PROFILE, its limits, and what it sets.
+struct SimKey {
+  const char* name;
+  double low;
+  double high;
+  void (*set)(SimOptions&, double);
+};
+
+constexpr double kLongest = 1e9;  // seconds
+
+constexpr std::array kSimKeys{
+    SimKey{"pace", 0, 1e4, [](SimOptions& o, double x) { o.pace = x; }},
+    SimKey{"switch_ms", 0, 1e5, [](SimOptions& o, double x) { o.switch_latency = Seconds(x / 1e3); }},
+    SimKey{"tick_ms", 0.1, 1e5, [](SimOptions& o, double x) { o.counter_period = Seconds(x / 1e3); }},
+    SimKey{"noise", 0, 0.5, [](SimOptions& o, double x) { o.noise = x; }},
+    SimKey{"energy_noise", 0, 0.5, [](SimOptions& o, double x) { o.energy_noise = x; }},
+    SimKey{"seed", 0, 1e15, [](SimOptions& o, double x) { o.seed = static_cast<std::uint64_t>(x); }},
+    SimKey{"throttle", 0, 0.9, [](SimOptions& o, double x) { o.throttle_share = x; }},
+    SimKey{"throttle_s", 1e-3, kLongest, [](SimOptions& o, double x) { o.throttle_length = Seconds(x); }},
+    SimKey{"throttle_mhz", 1, kMaxClock,
+           [](SimOptions& o, double x) { o.throttle_clock = Megahertz(static_cast<int>(x)); }},
+    SimKey{"intruder", 0, 0.9, [](SimOptions& o, double x) { o.intruder_share = x; }},
+    SimKey{"intruder_s", 1e-3, kLongest, [](SimOptions& o, double x) { o.intruder_length = Seconds(x); }},
+    SimKey{"leakage", 0, 10, [](SimOptions& o, double x) { o.leakage = x; }},
+    SimKey{"leakage_s", 1e-3, kLongest, [](SimOptions& o, double x) { o.leakage_time = Seconds(x); }},
+    SimKey{"counter_stops_s", 0, kLongest, [](SimOptions& o, double x) { o.counter_stops = Seconds(x); }},
+    SimKey{"counter_resets_s", 0, kLongest, [](SimOptions& o, double x) { o.counter_resets = Seconds(x); }},
+    SimKey{"lost_s", 0, kLongest, [](SimOptions& o, double x) { o.lost = Seconds(x); }},
+    SimKey{"stuck_mhz", 1, kMaxClock,
+           [](SimOptions& o, double x) { o.stuck_clock = Megahertz(static_cast<int>(x)); }},
+};
+
 void set_option(SimOptions& options, const std::string& key, const std::string& value) {
-  if (key == "pace") {
-    options.pace = number_of(key, value, 0, 1e4);
-  } else if (key == "switch_ms") {
-    options.switch_latency = Seconds(number_of(key, value, 0, 1e5) / 1e3);
-  } else if (key == "tick_ms") {
-    options.counter_period = Seconds(number_of(key, value, 0.1, 1e5) / 1e3);
-  } else if (key == "noise") {
-    options.noise = number_of(key, value, 0, 0.5);
-  } else if (key == "seed") {
-    options.seed = static_cast<std::uint64_t>(number_of(key, value, 0, 1e15));
-  } else {
-    throw InputError("", 0, "--device",
-                     "unknown key '" + key + "'; known: pace, switch_ms, tick_ms, noise, seed, node");
-  }
+  const auto known = std::ranges::find_if(kSimKeys, [&](const SimKey& each) { return each.name == key; });
+  if (known != kSimKeys.end()) return known->set(options, number_of(key, value, known->low, known->high));
+  std::string names;
+  for (const SimKey& each : kSimKeys) names += std::string(each.name) + ", ";
+  throw InputError("", 0, "--device", "unknown key '" + key + "'; known: " + names + "node");
 }
 
 std::vector<SimStage> stages_of(const Profile& profile) {

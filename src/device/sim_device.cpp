@@ -27,12 +27,6 @@ void SimDevice::restore(GpuId gpu, const std::string&) {
   world_->unlock_clock(gpu);
 }
 
-EventReasons SimDevice::event_reasons(GpuId gpu) {
-  EventReasons reasons;
-  if (world_->locked_clock(gpu)) reasons |= EventReason::kUserSet;
-  return reasons;
-}
-
 Watts SimDevice::power_cap(GpuId gpu) {
   throw DeviceError("read power cap", identity(gpu).uuid, abilities(gpu).power_cap.why_not);
 }

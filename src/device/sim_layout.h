@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "sim_episodes.h"
 #include "slackline/base/instruction_kind.h"
 #include "slackline/base/process.h"
 
@@ -42,6 +43,9 @@ struct SimStageState {
   std::int32_t running_kind;  // or kIdle
   double remaining;           // of the running instruction: 1 to 0
   double noise_factor;        // on its time
+  double energy_factor;       // on its power
+  std::int32_t throttled;     // an episode is on
+  std::int32_t intruded;
   std::int64_t updated_ns;
   std::int64_t completes_ns;  // or kNever
   std::uint64_t executions;
@@ -61,6 +65,9 @@ struct SimGpuState {
   double tick_j;  // what the counter shows until the first tick after since_ns
   std::int64_t tick_ns;
   std::int64_t tick_phase_ns;
+  double shown_j;  // by the counter, last; for one that stops
+  std::int64_t shown_ns;
+  double reset_j;  // where it began anew
 };
 
 enum class SimActivity : std::int32_t { kFree = 0, kRunning, kComputing, kWaiting, kSleeping, kServing };
@@ -91,6 +98,17 @@ struct SimLayout {
   std::int64_t switch_ns;
   std::int64_t tick_ns;
   double noise;
+  double energy_noise;
+  double leakage;  // rise of all power in leakage_ns, relative
+  double leakage_ns;
+  SimEpisodes throttling;
+  SimEpisodes intrusion;
+  std::int32_t throttle_mhz;
+  std::int32_t stuck_mhz;  // 0: not stuck
+  // Of the first GPU; kNever: not at all.
+  std::int64_t counter_stops_ns;
+  std::int64_t counter_resets_ns;
+  std::int64_t lost_ns;
   std::uint64_t seed;
   std::int32_t observers_run_on;
   std::int32_t shut_down;

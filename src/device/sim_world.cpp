@@ -26,7 +26,7 @@
 namespace slackline {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x33646c726f77536bULL;  // changes with the layout
+constexpr std::uint64_t kMagic = 0x34646c726f77536bULL;  // changes with the layout
 constexpr double kNanosecondsPerSecond = 1e9;
 /// How long a participant may be dead before others notice, in wall time.
 constexpr std::int64_t kLivenessCheckNs = 50'000'000;
@@ -139,7 +139,7 @@ void advance_virtual_time(SimLayout& world) {
   while (may_advance(world)) {
     const std::int64_t next = next_event(world);
     if (next == kNever) return;
-    world.now_ns = std::max(world.now_ns, next);
+    world.now_ns = std::max(world.now_ns, std::min(next, next_episode_change(world)));
     process_events(world);
   }
 }
@@ -148,7 +148,7 @@ void follow_wall_time(SimLayout& world) {
   const auto now =
       static_cast<std::int64_t>(static_cast<double>(wall_ns() - world.wall_start_ns) * world.pace);
   while (true) {
-    const std::int64_t next = next_event(world);
+    const std::int64_t next = std::min(next_event(world), next_episode_change(world));
     if (next > now) break;
     world.now_ns = std::max(world.now_ns, next);
     process_events(world);
@@ -252,6 +252,19 @@ void SimWorld::create(const std::string& path, const std::vector<SimStage>& stag
   world.switch_ns = to_nanoseconds(options.switch_latency);
   world.tick_ns = std::max<std::int64_t>(1, to_nanoseconds(options.counter_period));
   world.noise = options.noise;
+  world.energy_noise = options.energy_noise;
+  world.leakage = options.leakage;
+  world.leakage_ns = std::max(1.0, options.leakage_time.value() * kNanosecondsPerSecond);
+  world.throttling = SimEpisodes::of(options.throttle_share, options.throttle_length.value());
+  world.throttle_mhz = options.throttle_clock.value();
+  world.intrusion = SimEpisodes::of(options.intruder_share, options.intruder_length.value());
+  world.stuck_mhz = options.stuck_clock.value_or(Megahertz(0)).value();
+  const auto or_never = [](const std::optional<Seconds>& time) {
+    return time ? to_nanoseconds(*time) : kNever;
+  };
+  world.counter_stops_ns = or_never(options.counter_stops);
+  world.counter_resets_ns = or_never(options.counter_resets);
+  world.lost_ns = or_never(options.lost);
   world.seed = options.seed;
   world.stage_count = static_cast<std::int32_t>(stages.size());
   world.gpu_count = static_cast<std::int32_t>(gpus);
@@ -452,6 +465,13 @@ std::vector<Megahertz> SimWorld::supported_clocks(GpuId gpu) const {
   return falling;
 }
 
+SimGpuState& SimWorld::at(GpuId gpu) const {
+  if (gpu == GpuId(0) && layout_->now_ns >= layout_->lost_ns) {
+    throw DeviceError("reach", "sim:" + path_ + "#0", "the GPU is lost");
+  }
+  return layout_->gpus()[gpu.index()];
+}
+
 void SimWorld::lock_clock(GpuId gpu, Megahertz clock) {
   const std::vector<Megahertz> supported = supported_clocks(gpu);
   if (std::find(supported.begin(), supported.end(), clock) == supported.end()) {
@@ -459,14 +479,14 @@ void SimWorld::lock_clock(GpuId gpu, Megahertz clock) {
                       std::to_string(clock.value()) + " MHz is not supported");
   }
   const Guard guard(*this);
-  SimGpuState& state = layout_->gpus()[gpu.index()];
+  SimGpuState& state = at(gpu);
   state.locked_mhz = clock.value();
   request_clock(*layout_, state, clock.value());
 }
 
 void SimWorld::unlock_clock(GpuId gpu) {
   const Guard guard(*this);
-  SimGpuState& state = layout_->gpus()[gpu.index()];
+  SimGpuState& state = layout_->gpus()[gpu.index()];  // also of one that is lost: there is no lock left
   state.locked_mhz = 0;
   request_clock(*layout_, state, state.highest_mhz);
 }
@@ -479,13 +499,40 @@ std::optional<Megahertz> SimWorld::locked_clock(GpuId gpu) {
 
 Megahertz SimWorld::observed_clock(GpuId gpu) {
   const Guard guard(*this);
-  return Megahertz(layout_->gpus()[gpu.index()].current_mhz);
+  return Megahertz(observed_mhz(*layout_, at(gpu)));
 }
 
 EnergyReading SimWorld::energy(GpuId gpu) {
   const Guard guard(*this);
-  const SimCounter counter = read_counter(*layout_, layout_->gpus()[gpu.index()]);
+  const SimCounter counter = read_counter(*layout_, at(gpu));
   return {Joules(counter.total_j), from_nanoseconds(counter.tick_ns)};
+}
+
+Watts SimWorld::power(GpuId gpu) {
+  const Guard guard(*this);
+  return Watts(power_now(*layout_, at(gpu)));
+}
+
+EventReasons SimWorld::event_reasons(GpuId gpu) {
+  const Guard guard(*this);
+  const SimGpuState& state = at(gpu);
+  EventReasons reasons;
+  if (state.locked_mhz != 0) reasons |= EventReason::kUserSet;
+  if (layout_->stages()[static_cast<std::size_t>(state.stage)].throttled != 0)
+    reasons |= EventReason::kThermal;
+  return reasons;
+}
+
+std::vector<int> SimWorld::processes(GpuId gpu) {
+  const Guard guard(*this);
+  const std::int32_t stage = at(gpu).stage;
+  std::vector<int> pids;
+  for (const SimParticipantState& participant : layout_->participants()) {
+    const bool drives_it = participant.activity != SimActivity::kFree && participant.is_job != 0;
+    if (drives_it && participant.stage == stage) pids.push_back(participant.pid);
+  }
+  if (layout_->stages()[static_cast<std::size_t>(stage)].intruded != 0) pids.push_back(0);
+  return pids;
 }
 
 SimWorld::Participant::Participant(Participant&& other) noexcept
@@ -565,11 +612,6 @@ void SimWorld::Participant::hear_tidings(std::optional<int> stage) {
   }
   world_->layout_->slots[static_cast<std::size_t>(slot_)].activity = SimActivity::kServing;
   advance(*world_->layout_);
-}
-
-Watts SimWorld::power(GpuId gpu) {
-  const Guard guard(*this);
-  return Watts(layout_->gpus()[gpu.index()].power_w);
 }
 
 }  // namespace slackline

@@ -21,7 +21,29 @@ struct SimOptions {
   Seconds counter_period{0.100};
   /// Standard deviation of an instruction's time, relative.
   double noise = 0;
+  /// The same of its energy, beside what its time does to that.
+  double energy_noise = 0;
   std::uint64_t seed = 1;
+
+  /// Share of the time, in episodes of `throttle_length`, that a stage's GPUs run at `throttle_clock` at
+  /// most, and say so.
+  double throttle_share = 0;
+  Seconds throttle_length{1};
+  Megahertz throttle_clock{1110};
+  /// Share of the time that another process is on a stage's GPUs: what runs takes 1.3 times as long, and they
+  /// draw 1.2 times as much.
+  double intruder_share = 0;
+  Seconds intruder_length{1};
+  /// All power rises by this much, relative, in `leakage_time`, and on.
+  double leakage = 0;
+  Seconds leakage_time{3600};
+
+  // Faults. The first GPU's counter stands still, or begins at 0 again; the GPU is lost; no GPU runs above
+  // `stuck_clock`, whatever is asked of it.
+  std::optional<Seconds> counter_stops{};
+  std::optional<Seconds> counter_resets{};
+  std::optional<Seconds> lost{};
+  std::optional<Megahertz> stuck_clock{};
 };
 
 struct SimOption {
@@ -38,6 +60,7 @@ struct SimStage {
 };
 
 struct SimLayout;
+struct SimGpuState;
 
 /// A node of simulated GPUs in a file that several processes map: the training ranks and whoever owns the
 /// clocks. Like real GPUs they outlive every process: a lock stays until someone undoes it.
@@ -102,11 +125,16 @@ class SimWorld {
   [[nodiscard]] Megahertz observed_clock(GpuId gpu);
   [[nodiscard]] EnergyReading energy(GpuId gpu);
   [[nodiscard]] Watts power(GpuId gpu);
+  [[nodiscard]] EventReasons event_reasons(GpuId gpu);
+  /// The process that drives the GPU's stage, if there is one; and 0 for an intruder.
+  [[nodiscard]] std::vector<int> processes(GpuId gpu);
   [[nodiscard]] Seconds counter_period() const;
 
  private:
   friend class Participant;
   class Guard;
+  /// DeviceError if it has been lost.
+  [[nodiscard]] SimGpuState& at(GpuId gpu) const;
   int join(Role role, int stage);
 
   std::string path_;
@@ -162,7 +190,10 @@ class SimDevice : public Device {
   void lock_clock(GpuId gpu, Megahertz clock) override { world_->lock_clock(gpu, clock); }
   void restore(GpuId gpu, const std::string& state) override;
   [[nodiscard]] Megahertz observed_clock(GpuId gpu) override { return world_->observed_clock(gpu); }
-  [[nodiscard]] EventReasons event_reasons(GpuId gpu) override;
+  [[nodiscard]] EventReasons event_reasons(GpuId gpu) override { return world_->event_reasons(gpu); }
+  [[nodiscard]] std::optional<std::vector<int>> processes(GpuId gpu) override {
+    return world_->processes(gpu);
+  }
   [[nodiscard]] EnergyReading energy(GpuId gpu) override { return world_->energy(gpu); }
   [[nodiscard]] Seconds energy_refresh_period() override { return world_->counter_period(); }
   [[nodiscard]] bool dates_refreshes() const override { return true; }
