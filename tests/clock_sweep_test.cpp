@@ -273,7 +273,7 @@ TEST_CASE("sweep: an interrupted one goes on where it was, and finds the same cl
   }();
   std::optional<Recording> kept;
   int rounds = 0;
-  for (const double limit : {40.0, 90.0, 1e9}) {
+  for (const double limit : {20.0, 40.0, 1e9}) {
     CAPTURE(limit);
     SweptPipeline pipeline(two_stages());
     const SweptPipeline::Result result = pipeline.sweep({}, Seconds(limit), kept);

@@ -1,95 +1,17 @@
 // Profile, plan and apply as a user runs them, on simulated GPUs whose truth the programs do not know.
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <random>
 
 #include "catch.h"
 #include "dice.h"
-#include "running_program.h"
-#include "runtime_variable.h"
-#include "slackline/base/file.h"
-#include "slackline/device/sim_world.h"
-#include "slackline/profile/profile_io.h"
+#include "hidden_truth.h"
 
 namespace slackline {
 namespace {
 
 using Json = nlohmann::json;
 
-const std::string kBinary = SLACKLINE_BINARY;
-const std::string kTrain = SLACKLINE_TRAIN;
 constexpr int kStages = 4;
-
-double relative_error(double measured, double expected) {
-  return std::abs(measured / expected - 1);
-}
-
-/// The published GPT-3 profile, its first stages.
-Profile published() {
-  Profile profile = read_profile(std::string(SLACKLINE_SOURCE_DIR) + "/profiles/gpt3-175b-a100-sxm.yaml");
-  profile.stages.resize(kStages);
-  return profile;
-}
-
-/// The same with every figure moved: a factor for each stage and kind, one that grows towards low clocks, and
-/// some jitter.
-Profile hidden_truth(Dice& dice) {
-  Profile profile = published();
-  for (StageProfile& stage : profile.stages) {
-    stage.blocking_power = *stage.blocking_power * dice.between(0.85, 1.15);
-    for (auto& [kind, options] : stage.instructions) {
-      const double time = dice.between(0.85, 1.15);
-      const double energy = dice.between(0.85, 1.15);
-      const double bend = dice.between(-0.05, 0.05);
-      for (std::size_t i = 0; i < options.size(); ++i) {
-        const double down = static_cast<double>(i) / static_cast<double>(options.size());
-        options[i].time = options[i].time * (time * (1 + bend * down) * (1 + 0.003 * normal(dice)));
-        options[i].energy = options[i].energy * (energy * (1 - bend * down) * (1 + 0.003 * normal(dice)));
-      }
-    }
-  }
-  return profile;
-}
-
-/// A folder to work in with a runtime folder of its own.
-struct Workplace {
-  ScratchFolder folder;
-  RuntimeVariable runtime{folder.file("run")};
-
-  [[nodiscard]] std::string file(const std::string& name) const { return folder.file(name); }
-  [[nodiscard]] ChildResult slackline(std::vector<std::string> arguments) const {
-    arguments.insert(arguments.begin(), kBinary);
-    return run_child(arguments, folder.file(""));
-  }
-  /// The arguments and a training job behind them.
-  [[nodiscard]] ChildResult with_job(std::vector<std::string> arguments, int microbatches, int steps,
-                                     int stages = kStages) const {
-    const std::vector<std::string> job{"--",
-                                       kTrain,
-                                       "--stages",
-                                       std::to_string(stages),
-                                       "--microbatches",
-                                       std::to_string(microbatches),
-                                       "--steps",
-                                       std::to_string(steps)};
-    arguments.insert(arguments.end(), job.begin(), job.end());
-    return slackline(arguments);
-  }
-  /// Plans `profile` and returns the schedule's file.
-  std::string plan(const Profile& profile, int microbatches, const std::string& slowdown = "0") const {
-    write_file(file("planned.yaml"), to_yaml(profile));
-    const ChildResult result =
-        slackline({"plan", file("planned.yaml"), "--microbatches", std::to_string(microbatches), "--slowdown",
-                   slowdown, "-o", file("schedule.yaml")});
-    INFO(result.err);
-    REQUIRE(result.status == 0);
-    return file("schedule.yaml");
-  }
-  [[nodiscard]] std::string device(const Profile& truth, const std::string& options = "") const {
-    write_file(file("truth.yaml"), to_yaml(truth));
-    return "sim:" + file("truth.yaml") + options;
-  }
-};
 
 Json phase(const Json& report, const std::string& name) {
   for (const Json& each : report) {
@@ -113,12 +35,12 @@ TEST_CASE("closed loop: a profile measured on unknown GPUs leads to the savings 
   CAPTURE(seed);
   Dice dice(seed);
   const Workplace place;
-  const Profile truth = hidden_truth(dice);
+  const Profile truth = hidden_truth(dice, kStages);
   const std::string device =
       place.device(truth, ",noise=0.005,seed=" + std::to_string(dice.number(1, 1 << 30)));
 
   const ChildResult profiled =
-      place.with_job({"profile", "--device", device, "-o", place.file("mine.yaml")}, 8, 0);
+      place.with_job({"profile", "--device", device, "-o", place.file("mine.yaml")}, 8, 0, kStages);
   INFO(profiled.err);
   REQUIRE(profiled.status == 0);
   const Profile mine = read_profile(place.file("mine.yaml"));
@@ -141,8 +63,8 @@ TEST_CASE("closed loop: a profile measured on unknown GPUs leads to the savings 
   }
 
   const std::string schedule = place.plan(mine, 12);
-  const ChildResult applied =
-      place.with_job({"apply", schedule, "--baseline-steps", "3", "--json", "--device", device}, 12, 8);
+  const ChildResult applied = place.with_job(
+      {"apply", schedule, "--baseline-steps", "3", "--json", "--device", device}, 12, 8, kStages);
   INFO(applied.err);
   REQUIRE(applied.status == 0);
   const Json report = Json::parse(applied.out);
@@ -163,12 +85,12 @@ TEST_CASE("closed loop: a run under the schedule saves what it saves against a w
   CAPTURE(seed);
   Dice dice(seed);
   const Workplace place;
-  const Profile truth = hidden_truth(dice);
+  const Profile truth = hidden_truth(dice, kStages);
   const std::string device = place.device(truth);
   const std::string schedule = place.plan(truth, 6, "5");
   const auto apply = [&](const std::string& baseline_steps) {
     const ChildResult result = place.with_job(
-        {"apply", schedule, "--baseline-steps", baseline_steps, "--json", "--device", device}, 6, 4);
+        {"apply", schedule, "--baseline-steps", baseline_steps, "--json", "--device", device}, 6, 4, kStages);
     INFO(result.err);
     REQUIRE(result.status == 0);
     return Json::parse(result.out);
@@ -192,12 +114,12 @@ TEST_CASE("closed loop: two runs with the same seed print the same bytes", "[clo
   CAPTURE(seed);
   Dice dice(seed);
   const Workplace place;
-  const Profile truth = hidden_truth(dice);
+  const Profile truth = hidden_truth(dice, kStages);
   const std::string schedule = place.plan(truth, 6);
   const auto apply = [&](const std::string& options) {
     return place.with_job(
         {"apply", schedule, "--baseline-steps", "2", "--json", "--device", place.device(truth, options)}, 6,
-        5);
+        5, kStages);
   };
   const ChildResult first = apply(",noise=0.01,seed=4");
   CHECK(first.status == 0);
@@ -208,15 +130,15 @@ TEST_CASE("closed loop: two runs with the same seed print the same bytes", "[clo
 TEST_CASE("closed loop: a schedule that the GPUs cannot keep is released after five slow steps",
           "[closed_loop]") {
   const Workplace place;
-  Profile slower = published();
+  Profile slower = published(kStages);
   for (StageProfile& stage : slower.stages) {
     for (auto& [kind, options] : stage.instructions) {
       for (Measurement& option : options) option.time = option.time * 1.1;
     }
   }
-  const std::string schedule = place.plan(published(), 6);
+  const std::string schedule = place.plan(published(kStages), 6);
   const ChildResult result =
-      place.with_job({"apply", schedule, "--json", "--device", place.device(slower)}, 6, 12);
+      place.with_job({"apply", schedule, "--json", "--device", place.device(slower)}, 6, 12, kStages);
   CHECK(result.status == 0);
   CHECK(result.err.find("the schedule was released") != std::string::npos);
   const Json report = Json::parse(result.out);
@@ -228,16 +150,17 @@ TEST_CASE("closed loop: a schedule that the GPUs cannot keep is released after f
   CHECK(released.at("steps") == 7);
 
   // Against a measured baseline, which is as slow, the same schedule keeps its promise.
-  const ChildResult measured = place.with_job(
-      {"apply", schedule, "--baseline-steps", "2", "--json", "--device", place.device(slower)}, 6, 9);
+  const ChildResult measured =
+      place.with_job({"apply", schedule, "--baseline-steps", "2", "--json", "--device", place.device(slower)},
+                     6, 9, kStages);
   CHECK(measured.status == 0);
   CHECK(phase(Json::parse(measured.out), "released").is_null());
 }
 
 TEST_CASE("closed loop: what cannot run ends with its own status and message", "[closed_loop]") {
   const Workplace place;
-  const std::string schedule = place.plan(published(), 4);
-  const std::string device = place.device(published());
+  const std::string schedule = place.plan(published(kStages), 4);
+  const std::string device = place.device(published(kStages));
   const auto apply = [&](const std::string& on, const std::vector<std::string>& command) {
     std::vector<std::string> arguments{"apply", schedule, "--device", on, "--"};
     arguments.insert(arguments.end(), command.begin(), command.end());
@@ -272,12 +195,12 @@ TEST_CASE("closed loop: what cannot run ends with its own status and message", "
     says(result, "the schedule is for 4 stages, the job has 3");
   }
   SECTION("a device with another number of stages: 2") {
-    Profile fewer = published();
+    Profile fewer = published(kStages);
     fewer.stages.pop_back();
     CHECK(apply(place.device(fewer), {"true"}).status == 2);
   }
   SECTION("a job with another number of microbatches: trains on without the schedule, and it is said") {
-    const ChildResult result = place.with_job({"apply", schedule, "--device", device}, 5, 3);
+    const ChildResult result = place.with_job({"apply", schedule, "--device", device}, 5, 3, kStages);
     CHECK(result.status == 0);
     says(result, "the job left the schedule's order");
   }
@@ -289,7 +212,8 @@ TEST_CASE("closed loop: what cannot run ends with its own status and message", "
     says(result, "no whole step was seen");
   }
   SECTION("a job that ends before it is measured: 1, and no profile") {
-    const ChildResult result = place.with_job({"profile", "--device", device, "-o", place.file("out")}, 4, 1);
+    const ChildResult result =
+        place.with_job({"profile", "--device", device, "-o", place.file("out")}, 4, 1, kStages);
     CHECK(result.status == 1);
     CHECK_FALSE(std::filesystem::exists(place.file("out")));
   }

@@ -43,7 +43,7 @@ struct ProfileFlags {
   std::string clocks = "down";
   std::uint64_t seed = 1;
   bool one_way = false;
-  double precision_percent = 0.6;
+  double precision_percent = 0.8;
   int warm_up_steps = 1;
   int most_steps = 20;
   std::optional<int> steps;

@@ -46,7 +46,6 @@ ClockSweep::ClockSweep(Device& device, std::vector<std::vector<GpuId>> stage_gpu
       options_(std::move(options)),
       recording_(std::move(begun)),
       trace_(static_cast<int>(stage_gpus.size()),
-             options_.is_isolated ? JobTrace::Boundary::kRun : JobTrace::Boundary::kStep,
              [this](int stage, Seconds time) { at_boundary(stage, time); }) {
   for (std::size_t s = 0; s < stage_gpus.size(); ++s) {
     stages_.push_back(std::make_unique<Stage>(device, control, trace_, options_, static_cast<int>(s),

@@ -4,8 +4,8 @@
 
 namespace slackline {
 
-JobTrace::JobTrace(int stages, Boundary boundary, std::function<void(int, Seconds)> at_boundary)
-    : stages_(static_cast<std::size_t>(stages)), boundary_(boundary), at_boundary_(std::move(at_boundary)) {}
+JobTrace::JobTrace(int stages, std::function<void(int, Seconds)> at_boundary)
+    : stages_(static_cast<std::size_t>(stages)), at_boundary_(std::move(at_boundary)) {}
 
 void JobTrace::step_begin(int stage, Seconds time) {
   const std::lock_guard lock(mutex_);
@@ -21,7 +21,7 @@ void JobTrace::step_end(int stage, Seconds time) {
     if (state.step_since) state.news.steps.push_back({*state.step_since, time});
     state.step_since.reset();
   }
-  if (boundary_ == Boundary::kStep) at_boundary_(stage, time);
+  at_boundary_(stage, time);
 }
 
 void JobTrace::begin(int stage, InstructionKind kind, Seconds time) {
@@ -55,7 +55,7 @@ void JobTrace::end(int stage, Seconds time) {
     state.news.runs.push_back(*state.running);
     state.running.reset();
   }
-  if (boundary_ == Boundary::kRun) at_boundary_(stage, time);
+  at_boundary_(stage, time);
 }
 
 void JobTrace::gone(int stage) {

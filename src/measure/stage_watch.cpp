@@ -84,6 +84,7 @@ void ClockSweep::Stage::begin_visit(Megahertz clock, Kind kind, Seconds now) {
     wanted_ = clock;
     switched_at_.reset();
   }
+  if (!trace_.is_running(number_)) at_boundary(now);
   phase_ = kind == Kind::kRest ? Phase::kDone : Phase::kSwitching;
   control_.set_repeat(number_, options_.is_isolated && kind == Kind::kMeasure ? ~0U : 0);
 }
@@ -210,7 +211,7 @@ void ClockSweep::Stage::warm_up(const JobTrace::News& news, Seconds now) {
     return;
   }
   for (const Span& step : news.steps) {
-    if (step.begin < asked_at_) continue;
+    if (step.end <= asked_at_) continue;  // the one in which the clock changed is the first
     ++steps_;
     warm_since = step.end;
   }

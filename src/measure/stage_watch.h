@@ -39,9 +39,9 @@ class ClockSweep::Stage {
     kRest,  // nothing; it must not slow the others down
   };
 
-  /// From the next boundary on it is at `clock`.
+  /// From the end of what it runs just now on it is at `clock`.
   void begin_visit(Megahertz clock, Kind kind, Seconds now);
-  /// Is between two steps: the moment for a new clock. In the thread that tells the trace.
+  /// Is between two runs: the moment for a new clock. In the thread that tells the trace.
   void at_boundary(Seconds time);
   /// Reads the counters; and, if `thoroughly`, what else tells about the GPUs.
   void look(Seconds now, bool thoroughly);

@@ -33,7 +33,7 @@ class SweepControl {
 
 struct SweepOptions {
   ClockOrderOptions order;
-  /// Steps at a new clock that do not count.
+  /// Steps at a new clock that do not count; the one in which it changes is the first of them.
   int warm_up_steps = 1;
   /// A visit ends after so many steps at least, when time and energy of every instruction are known to this
   /// relative standard error, or after so many at most.

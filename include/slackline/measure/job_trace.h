@@ -12,10 +12,9 @@ namespace slackline {
 /// What the stages of a job do, told by one thread and read by another.
 class JobTrace {
  public:
-  enum class Boundary { kStep, kRun };
-  /// `at_boundary` is called, in the telling thread and with the time, when a stage is between two steps or
-  /// two runs: a good moment to change its clock.
-  JobTrace(int stages, Boundary boundary, std::function<void(int stage, Seconds time)> at_boundary);
+  /// `at_boundary` is called, in the telling thread and with the time, when a run or a step of a stage has
+  /// ended: a good moment to change its clock.
+  JobTrace(int stages, std::function<void(int stage, Seconds time)> at_boundary);
 
   void step_begin(int stage, Seconds time);
   void step_end(int stage, Seconds time);
@@ -54,7 +53,6 @@ class JobTrace {
 
   mutable std::mutex mutex_;
   std::vector<Stage> stages_;
-  Boundary boundary_;
   std::function<void(int, Seconds)> at_boundary_;
 };
 
