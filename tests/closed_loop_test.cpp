@@ -5,6 +5,7 @@
 #include "catch.h"
 #include "dice.h"
 #include "hidden_truth.h"
+#include "workplace.h"
 
 namespace slackline {
 namespace {

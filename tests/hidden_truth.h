@@ -3,11 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "catch.h"
 #include "dice.h"
-#include "running_program.h"
-#include "runtime_variable.h"
-#include "slackline/base/file.h"
 #include "slackline/profile/profile_io.h"
 
 namespace slackline {
@@ -16,17 +12,21 @@ inline double relative_error(double measured, double expected) {
   return std::abs(measured / expected - 1);
 }
 
-/// The published GPT-3 profile, its first stages.
+/// The published profile of a model, or of GPT-3's first stages.
+inline Profile published(const std::string& model) {
+  return read_profile(std::string(SLACKLINE_SOURCE_DIR) + "/profiles/" + model + "-a100-sxm.yaml");
+}
 inline Profile published(std::size_t stages) {
-  Profile profile = read_profile(std::string(SLACKLINE_SOURCE_DIR) + "/profiles/gpt3-175b-a100-sxm.yaml");
+  Profile profile = published("gpt3-175b");
   profile.stages.resize(stages);
   return profile;
 }
 
 /// The same with every figure moved: a factor for each stage and kind, one that grows towards low clocks, and
 /// some jitter.
-inline Profile hidden_truth(Dice& dice, std::size_t stages) {
-  Profile profile = published(stages);
+template <class Which>
+Profile hidden_truth(Dice& dice, const Which& which) {
+  Profile profile = published(which);
   for (StageProfile& stage : profile.stages) {
     stage.blocking_power = *stage.blocking_power * dice.between(0.85, 1.15);
     for (auto& [kind, options] : stage.instructions) {
@@ -42,45 +42,5 @@ inline Profile hidden_truth(Dice& dice, std::size_t stages) {
   }
   return profile;
 }
-
-/// A folder to work in with a runtime folder of its own.
-struct Workplace {
-  ScratchFolder folder;
-  RuntimeVariable runtime{folder.file("run")};
-
-  [[nodiscard]] std::string file(const std::string& name) const { return folder.file(name); }
-  [[nodiscard]] ChildResult slackline(std::vector<std::string> arguments) const {
-    arguments.insert(arguments.begin(), SLACKLINE_BINARY);
-    return run_child(arguments, folder.file(""));
-  }
-  /// The arguments and a training job behind them.
-  [[nodiscard]] ChildResult with_job(std::vector<std::string> arguments, int microbatches, int steps,
-                                     int stages) const {
-    const std::vector<std::string> job{"--",
-                                       SLACKLINE_TRAIN,
-                                       "--stages",
-                                       std::to_string(stages),
-                                       "--microbatches",
-                                       std::to_string(microbatches),
-                                       "--steps",
-                                       std::to_string(steps)};
-    arguments.insert(arguments.end(), job.begin(), job.end());
-    return slackline(arguments);
-  }
-  /// Plans `profile` and returns the schedule's file.
-  std::string plan(const Profile& profile, int microbatches, const std::string& slowdown = "0") const {
-    write_file(file("planned.yaml"), to_yaml(profile));
-    const ChildResult result =
-        slackline({"plan", file("planned.yaml"), "--microbatches", std::to_string(microbatches), "--slowdown",
-                   slowdown, "-o", file("schedule.yaml")});
-    INFO(result.err);
-    REQUIRE(result.status == 0);
-    return file("schedule.yaml");
-  }
-  [[nodiscard]] std::string device(const Profile& truth, const std::string& options = "") const {
-    write_file(file("truth.yaml"), to_yaml(truth));
-    return "sim:" + file("truth.yaml") + options;
-  }
-};
 
 }  // namespace slackline

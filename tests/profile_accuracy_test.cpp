@@ -5,6 +5,7 @@
 
 #include "hidden_truth.h"
 #include "slackline/schedule/workload.h"
+#include "workplace.h"
 
 namespace slackline {
 namespace {
