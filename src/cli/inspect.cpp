@@ -29,7 +29,13 @@ bool is_profile(const std::string& file) {
 
 int show_profile(const InspectFlags& flags) {
   const Profile profile = read_profile(flags.file);
-  const ProfileSummary summary = summarise(profile);
+  const ProfileSummary summary = [&] {
+    try {
+      return summarise(profile);
+    } catch (const InputError& error) {
+      throw InputError(flags.file, error.line(), error.key(), error.reason());
+    }
+  }();
   if (!flags.plot.empty()) write_file(flags.plot, profile_svg(profile));
   for (const std::string& warning : profile_warnings(summary)) {
     std::fprintf(stderr, "slackline: %s\n", warning.c_str());

@@ -12,7 +12,7 @@ constexpr std::size_t kFewestClocks = 5;
 /// Beyond any GPU's; the fit would take minutes.
 constexpr std::size_t kMostClocks = 256;
 constexpr double kFarthest = 4;
-constexpr double kSmallestError = 1e-4;
+constexpr double kSmallestError = 1e-3;
 /// Standard deviation over the median of absolute deviations, for normal noise.
 constexpr double kNormalSpread = 1.4826;
 
@@ -50,8 +50,8 @@ double robust_sigma(std::vector<double> sizes, std::size_t freedom) {
 Deviations deviations(const std::vector<double>& x, const std::vector<double>& y,
                       const std::vector<double>& errors) {
   const bool are_known = std::ranges::all_of(errors, [](double error) { return error > 0; });
-  const double smallest = kSmallestError * *std::ranges::max_element(y) * 1e-3;
-  std::vector<double> units;  // what a deviation is counted in
+  const double smallest = 1e-6 * *std::ranges::max_element(y);  // an energy of 0 has a weight, too
+  std::vector<double> units;                                    // what a deviation is counted in
   for (std::size_t i = 0; i < y.size(); ++i) {
     units.push_back(std::max({are_known ? errors[i] : y[i], kSmallestError * y[i], smallest}));
   }

@@ -23,7 +23,7 @@ constexpr double kTop = 26;
 constexpr double kBottom = 44;
 constexpr double kLegendLine = 20;
 constexpr double kCharacter = 6.6;
-constexpr int kTicks = 5;
+constexpr int kMostTicks = 6;
 /// A bar shows this many standard errors to each side.
 constexpr double kBar = 2;
 
@@ -35,7 +35,7 @@ svg{font:12px system-ui,"Segoe UI","DejaVu Sans",sans-serif}
 .title{font-size:16px;font-weight:600}.name{font-weight:600}.tick{font-size:11px}
 .end{text-anchor:end}.middle{text-anchor:middle}
 .frame{fill:none;stroke:#9aa4af}.grid{stroke:#e4e8ec}
-.hull{fill:none;stroke-width:1.5;stroke-opacity:.6}.bar{stroke-width:1;stroke-opacity:.55}.hollow{stroke-width:1.2}
+.hull{fill:none;stroke-width:1.4}.bar{stroke-width:1;stroke-opacity:.55}.hollow{stroke-width:1.2}
 .forward{color:#0072b2}.backward{color:#c24e00}.backward-input{color:#00805d}.backward-weight{color:#a8497e}
 .recompute{color:#8a6d00}.forward-backward{color:#6a4fc4}.overlapped-forward-backward{color:#59636e}
 .key{color:#59636e}
@@ -83,7 +83,7 @@ struct Axis {
 Axis make_axis(double low, double high, double first_pixel, double last_pixel) {
   const double room = std::max({0.06 * (high - low), 0.01 * std::abs(high), 1e-9});
   Axis axis{std::max(0.0, low - room), high + room, first_pixel, last_pixel};
-  const double raw = (axis.high - axis.low) / kTicks;
+  const double raw = (axis.high - axis.low) / kMostTicks;
   const double power = std::pow(10, std::floor(std::log10(raw)));
   axis.step = power * (raw <= power ? 1 : raw <= 2 * power ? 2 : raw <= 5 * power ? 5 : 10);
   axis.decimals = std::max(0, -static_cast<int>(std::floor(std::log10(axis.step) + 1e-9)));
@@ -106,7 +106,7 @@ std::string words(const std::string& classes, double x, double y, std::string_vi
 
 std::string dot(bool is_modelled, double x, double y, const std::string& hint) {
   return "<circle class=\"" + std::string(is_modelled ? "hollow" : "full") + "\" cx=\"" + px(x) + "\" cy=\"" +
-         px(y) + "\" r=\"2.6\"" +
+         px(y) + "\" r=\"2.2\"" +
          (hint.empty() ? "/>\n" : "><title>" + xml_text(hint) + "</title></circle>\n");
 }
 

@@ -8,7 +8,6 @@
 #include <set>
 #include <utility>
 
-#include "clock_ranges.h"
 #include "json_text.h"
 #include "slackline/base/number_text.h"
 #include "slackline/report/table.h"
@@ -34,6 +33,17 @@ std::string figure(double number) {
 
 std::string percent(double share) {
   return fixed_text(100 * share, 2);
+}
+
+/// Clocks, highest first: "1410, 1395", or "1185-1410 (16)" where they are many.
+std::string clocks_text(const std::vector<Megahertz>& clocks) {
+  if (clocks.size() > 2) {
+    return std::to_string(clocks.back().value()) + "-" + std::to_string(clocks.front().value()) + " (" +
+           std::to_string(clocks.size()) + ")";
+  }
+  std::string text;
+  for (const Megahertz clock : clocks) text += (text.empty() ? "" : ", ") + std::to_string(clock.value());
+  return text;
 }
 
 /// A column that is not shown if it is empty.
@@ -324,7 +334,7 @@ std::string profile_text(const ProfileSummary& summary) {
   if (summary.stages.size() > 1) {
     text += "slowest pass (forward and backward at the highest clock): stage " +
             std::to_string(summary.slowest_stage) + ", " + fixed_text(summary.slowest_over_mean, 3) +
-            " of the mean, " + fixed_text(summary.slowest_over_fastest, 3) + " of the fastest (stage " +
+            " times the mean, " + fixed_text(summary.slowest_over_fastest, 3) + " times the fastest (stage " +
             std::to_string(summary.fastest_stage) + ")\n";
   }
   if (summary.switch_times) {

@@ -3,7 +3,6 @@
 #include <map>
 #include <utility>
 
-#include "clock_ranges.h"
 #include "number_ranges.h"
 #include "slackline/base/number_text.h"
 #include "slackline/report/profile_report.h"
@@ -32,35 +31,60 @@ std::string percent(double share) {
 }
 
 std::string mhz(const std::vector<Megahertz>& clocks) {
-  return clocks_text(clocks) + " MHz";
+  std::string text = std::to_string(clocks.front().value()) + " MHz";
+  if (clocks.size() > 1) {
+    text =
+        std::to_string(clocks.size()) + " clocks, " + std::to_string(clocks.back().value()) + " to " + text;
+  }
+  return text;
 }
 
 std::string of_options(std::size_t count, std::size_t all) {
   return std::to_string(count) + " of " + std::to_string(all) + " options";
 }
 
-/// Where one condition holds; the worst are named in its line.
+std::string stages_text(const std::vector<int>& stages) {
+  return (stages.size() == 1 ? "stage " : "stages ") + ranges_text(stages);
+}
+
+/// A stage, or a kind of it.
+struct Place {
+  int stage = 0;
+  std::string kind{};
+};
+
+/// Where one condition holds, and how. Its line names the worst, and stages with the same figures at once.
 class Findings {
  public:
   explicit Findings(std::string what) : what_(std::move(what)) {}
-  void add(double severity, const std::string& where, const std::string& detail) {
-    cases_.push_back({severity, where + (detail.empty() ? "" : " (" + detail + ")")});
+  void add(double severity, const Place& place, const std::string& detail) {
+    const auto same = std::ranges::find_if(
+        cases_, [&](const Case& c) { return c.kind == place.kind && c.detail == detail; });
+    if (same == cases_.end()) {
+      cases_.push_back({severity, {place.stage}, place.kind, detail});
+    } else {
+      same->stages.push_back(place.stage);
+    }
   }
   void tell(std::vector<std::string>& lines) {
     if (cases_.empty()) return;
     std::ranges::stable_sort(cases_, std::ranges::greater{}, &Case::severity);
     std::string line = what_;
     for (std::size_t i = 0; i < std::min(kNamed, cases_.size()); ++i) {
-      line += (i == 0 ? ": " : ", ") + cases_[i].text;
+      const Case& one = cases_[i];
+      line += (i == 0 ? ": " : "; ") + stages_text(one.stages) + (one.kind.empty() ? "" : " " + one.kind) +
+              (one.detail.empty() ? "" : " (" + one.detail + ")");
     }
-    if (cases_.size() > kNamed) line += ", and " + std::to_string(cases_.size() - kNamed) + " more";
+    if (cases_.size() > kNamed) line += "; and " + std::to_string(cases_.size() - kNamed) + " more";
     lines.push_back(line);
   }
 
  private:
   struct Case {
     double severity = 0;
-    std::string text;
+    std::vector<int> stages;
+    std::string kind;
+    std::string detail;
   };
   std::string what_;
   std::vector<Case> cases_;
@@ -84,8 +108,8 @@ struct Warnings {
   std::size_t modelled = 0;
   std::size_t options = 0;
 
-  void look_at(const KindSummary& kind, const std::string& where, const std::vector<std::string>& configs);
-  void look_at(const MeasuringNotes& notes, const std::string& where);
+  void look_at(const KindSummary& kind, const Place& where, const std::vector<std::string>& configs);
+  void look_at(const MeasuringNotes& notes, const Place& where);
   void look_at(const StageSummary& stage, int number, const std::vector<std::string>& configs);
 };
 
@@ -96,8 +120,7 @@ std::string outlier_text(const Outlier& outlier, const std::vector<std::string>&
          percent(std::abs(outlier.deviation)) + ", " + fixed_text(std::abs(outlier.sigmas), 1) + " sigmas";
 }
 
-void Warnings::look_at(const KindSummary& kind, const std::string& where,
-                       const std::vector<std::string>& configs) {
+void Warnings::look_at(const KindSummary& kind, const Place& where, const std::vector<std::string>& configs) {
   const auto look_at_errors = [&](const Spread& errors, double limit, Findings& findings) {
     const std::size_t above = errors.count_above(limit);
     if (static_cast<double>(above) <= kToleratedShare * static_cast<double>(errors.values.size())) return;
@@ -132,7 +155,7 @@ void Warnings::look_at(const KindSummary& kind, const std::string& where,
   }
 }
 
-void Warnings::look_at(const MeasuringNotes& notes, const std::string& where) {
+void Warnings::look_at(const MeasuringNotes& notes, const Place& where) {
   if (notes.throttled_share > kLargestThrottledShare) {
     throttled.add(notes.throttled_share, where, percent(notes.throttled_share));
   }
@@ -168,20 +191,21 @@ std::vector<Megahertz> uncommon_clocks(const StageSummary& stage) {
 }
 
 void Warnings::look_at(const StageSummary& stage, int number, const std::vector<std::string>& configs) {
-  const std::string where = "stage " + std::to_string(number);
+  const Place where{number};
   if (!stage.blocking_power) without_blocking_power.push_back(number);
   if (stage.notes) look_at(*stage.notes, where);
   std::size_t compared = 0;
   std::size_t apart = 0;
   double farthest = 0;
   for (const KindSummary& kind : stage.kinds) {
-    look_at(kind, where + " " + std::string(name_of(kind.kind)), configs);
+    look_at(kind, {number, std::string(name_of(kind.kind))}, configs);
     if (kind.disagreements.empty()) continue;
     compared += kind.disagreements.values.size();
     apart += kind.disagreements.count_above(kFarthestApart);
     farthest = std::max(farthest, kind.disagreements.largest());
   }
-  if (static_cast<double>(apart) > kToleratedShare * static_cast<double>(compared)) {
+  // A single one may be by chance, however few there are.
+  if (apart > 1 && static_cast<double>(apart) > kToleratedShare * static_cast<double>(compared)) {
     disagreements.add(farthest, where, of_options(apart, compared) + ", up to " + fixed_text(farthest, 1));
   }
   if (const auto clocks = uncommon_clocks(stage); !clocks.empty()) {
@@ -202,8 +226,7 @@ std::vector<std::string> profile_warnings(const ProfileSummary& summary) {
     findings->tell(lines);
   }
   if (const auto& stages = found.without_blocking_power; !stages.empty()) {
-    lines.push_back("no blocking power: " + std::string(stages.size() == 1 ? "stage " : "stages ") +
-                    ranges_text(stages) + "; give plan --blocking-power");
+    lines.push_back("no blocking power: " + stages_text(stages) + "; give it with plan --blocking-power");
   }
   for (Findings* findings :
        {&found.throttled, &found.foreign, &found.drift, &found.throttled_clocks, &found.missed_clocks}) {
