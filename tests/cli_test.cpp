@@ -393,6 +393,49 @@ TEST_CASE("cli: the files of a plan agree with what inspect shows", "[cli]") {
   CHECK(std::count(clocks.out.begin(), clocks.out.end(), '\n') == 13);
 }
 
+TEST_CASE("cli: inspect shows a profile in either form, and warns beside it", "[cli]") {
+  const ScratchFolder scratch;
+  const ChildResult yaml = run({"inspect", "toy-profile.yaml", "--plot", scratch.file("toy.svg")});
+  CHECK(yaml.status == 0);
+  CHECK(yaml.out.rfind("toy, toy, 2 stages, 4 GPUs\n", 0) == 0);
+  CHECK(yaml.err ==
+        "slackline: kinds of a stage are measured at different clocks: stage 0 (not all have 1000 MHz)\n");
+  CHECK(slurp(scratch.file("toy.svg")).rfind("<svg ", 0) == 0);
+  const ChildResult csv = run({"inspect", "toy-profile.csv", "--json"});
+  CHECK(csv.status == 0);
+  CHECK(csv.out.front() == '{');
+  CHECK(csv.err.find("slackline: no blocking power: stages 0-1; give it with plan --blocking-power\n") !=
+        std::string::npos);
+  const ChildResult plot = run({"inspect", "toy-profile.yaml", "--plot", "-"});
+  CHECK(plot.out == slurp(scratch.file("toy.svg")));
+  const ChildResult both = run({"inspect", "toy-profile.yaml", "--plot", "-", "--plan", "0"});
+  CHECK(both.status == 2);
+  const ChildResult schedule = run({"inspect", "toy-schedule.yaml", "--plot", "-"});
+  CHECK(schedule.status == 2);
+  CHECK(schedule.err ==
+        "slackline: toy-schedule.yaml:1: slackline: this is a 'schedule/1' file; expected 'profile/1'\n");
+}
+
+TEST_CASE("cli: inspect and plan refuse a bad profile with the same words", "[cli]") {
+  // Fit to be looked at, if not to plan from.
+  const std::set<std::string> shown{"csv-no-blocking-power.csv", "profile-blocking-power-missing.yaml",
+                                    "profile-time-too-short.yaml"};
+  for (const BadFile& bad : bad_files()) {
+    const bool is_csv = bad.name.ends_with(".csv");
+    const bool is_yaml = slurp(kData + "/bad/" + bad.name).rfind("slackline: profile/", 0) == 0;
+    if (!is_csv && (!is_yaml || bad.name.rfind("profile-", 0) != 0)) continue;
+    CAPTURE(bad.name);
+    const ChildResult result = run({"inspect", bad.name}, kData + "/bad");
+    if (shown.contains(bad.name)) {
+      CHECK(result.status == 0);
+    } else {
+      CHECK(result.status == 2);
+      CHECK(result.err == bad.error());
+      CHECK(result.out == "");
+    }
+  }
+}
+
 TEST_CASE("cli: compare puts every method beside all-max", "[cli]") {
   const ChildResult result =
       run({"compare", "../../profiles/gpt3-175b-a100-sxm.csv", "--blocking-power", "83.64", "--microbatches",

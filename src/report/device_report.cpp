@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "json_text.h"
+#include "number_ranges.h"
 #include "slackline/base/number_text.h"
 #include "slackline/report/table.h"
 
@@ -177,15 +178,9 @@ std::string device_json(const DeviceReport& report) {
 }
 
 std::string gpus_text(const std::vector<GpuId>& gpus) {
-  std::string text;
-  for (std::size_t first = 0; first < gpus.size();) {
-    std::size_t last = first;
-    while (last + 1 < gpus.size() && gpus[last + 1].value() == gpus[last].value() + 1) ++last;
-    text += (text.empty() ? "" : ", ") + std::to_string(gpus[first].value());
-    if (last > first) text += "-" + std::to_string(gpus[last].value());
-    first = last + 1;
-  }
-  return text;
+  std::vector<int> numbers;
+  for (const GpuId gpu : gpus) numbers.push_back(gpu.value());
+  return ranges_text(numbers);
 }
 
 }  // namespace slackline
