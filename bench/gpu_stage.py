@@ -79,35 +79,33 @@ class Counter:
         self.celsius = lambda: pynvml.nvmlDeviceGetTemperature(handle, 0)
         self.mhz = lambda: pynvml.nvmlDeviceGetClockInfo(handle, 1)
 
-    def is_new(self, last):
-        value = self.read()
-        return value if value != last else None
+    def at_refresh(self):
+        """Waits for the next refresh; when that was, and what the counter shows."""
+        last = self.read()
+        while True:
+            value = self.read()
+            if value != last:
+                return time.monotonic(), value
 
 
 def loop(stage, kind, seconds, counter):
-    """Runs `kind` alone; time and energy of a run, from a refresh of the counter to a refresh, both between runs."""
+    """Runs `kind` alone, from just after a refresh of the counter to just before one; time and energy of a run. The
+    counter is not read meanwhile: that would keep the GPU waiting. What it draws while the last refresh is awaited
+    is taken out."""
     for _ in range(20):
         stage.run(kind)
-    last = counter.read()
-    begin = end = None
-    runs = 0
+    begin = counter.at_refresh()
     times = []
-    while True:
+    while time.monotonic() - begin[0] < seconds:
         times.append(stage.run(kind))
-        runs += 1
-        value = counter.is_new(last)
-        if value is None:
-            continue
-        last = value
-        now = time.monotonic()
-        if begin is None:
-            begin, runs, times = (now, value), 0, []
-        elif now - begin[0] >= seconds:
-            end = (now, value)
-            break
-    # The refresh was seen at the end of a run, up to one run late: at both ends alike.
-    return {"runs": runs, "time_s": sum(times) / runs, "energy_j": (end[1] - begin[1]) / runs,
-            "power_w": (end[1] - begin[1]) / (end[0] - begin[0]), "celsius": counter.celsius(), "mhz": counter.mhz()}
+    stop = time.monotonic()
+    first = counter.at_refresh()
+    second = counter.at_refresh()
+    idle = (second[1] - first[1]) / (second[0] - first[0]) * (first[0] - stop)
+    runs = len(times)
+    energy = first[1] - begin[1] - idle
+    return {"runs": runs, "time_s": sum(times) / runs, "energy_j": energy / runs, "power_w": energy / (stop - begin[0]),
+            "celsius": counter.celsius(), "mhz": counter.mhz()}
 
 
 def train(arguments):
@@ -124,7 +122,8 @@ def train(arguments):
     while True:
         if arguments.isolated:
             for kind in KINDS:
-                for _ in range(100):
+                end = time.monotonic() + 5
+                while time.monotonic() < end:
                     instruction(kind)
             continue
         client.call("step_begin")

@@ -25,7 +25,7 @@ struct MadeStage {
   int ahead = 3;  // forwards before the first backward
   int steps = 3;
   double wait = 0.3;      // of a forward's time, on average
-  double pause = 0.2;     // between steps, in seconds
+  double pause = 0.8;     // between steps, in seconds
   double first_wait = 2;  // at the begin of a step, in forwards
 };
 
@@ -55,7 +55,7 @@ inline VisitRecord made_visit(const MadeStage& stage, Dice& dice) {
     wait(stage.first_wait * stage.forward.time);
     for (int m = 0; m < stage.microbatches + stage.ahead; ++m) {
       if (m < stage.microbatches) run(InstructionKind::kForward);
-      if (stage.wait > 0) wait(stage.forward.time * dice.between(0, 2 * stage.wait));
+      if (stage.wait > 0) wait(stage.forward.time * dice.between(0.05, 2 * stage.wait));
       if (m >= stage.ahead) run(InstructionKind::kBackward);
     }
     record.steps.push_back({Seconds(begin), Seconds(now)});

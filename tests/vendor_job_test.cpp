@@ -238,7 +238,7 @@ TEST_CASE("vendor job: what a profile should be read with is said, and stands in
       {"profile", "--device", "nvml:0,1,library=" FAKE_NVML, "--read-only", "-o", "p.yaml"}, "0");
   INFO(result.err);
   REQUIRE(result.status == 0);
-  CHECK(result.err.find("stage 1: throttled or capped most of the time at ") != std::string::npos);
+  CHECK(result.err.find("warning: throttled at most visits of a clock: stage 1") != std::string::npos);
   CHECK(result.err.find("throttled now: power-cap") != std::string::npos);
   CHECK(read_profile(place.folder.file("p.yaml")).origin.find("throttled now: power-cap") !=
         std::string::npos);

@@ -62,6 +62,7 @@ TEST_CASE("visit: without noise both ways find the energies exactly, however sho
     stage.noise = 0;
     stage.forward = {forward, 300 * forward};
     stage.backward = {2.1 * forward, 2.1 * 330 * forward};
+    stage.pause = 1.5 * forward;
     stage.steps = static_cast<int>(std::ceil(3 * 0.35 / forward));
     const VisitAccuracy accuracy = accuracy_of(stage, 5, 1);
     CHECK(accuracy.time.spread() < 1e-9);
@@ -77,6 +78,7 @@ TEST_CASE("visit: with noise both ways are unbiased, and their errors say how fa
     MadeStage stage;
     stage.forward = {forward, 300 * forward};
     stage.backward = {2.1 * forward, 2.1 * 330 * forward};
+    stage.pause = 1.5 * forward;
     stage.steps = static_cast<int>(std::ceil(2 * 0.35 / forward));
     const VisitAccuracy accuracy = accuracy_of(stage, 100, 2);
     const auto check = [&](const char* what, const Accuracy& one, double most) {

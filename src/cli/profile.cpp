@@ -18,6 +18,7 @@
 #include "slackline/measure/combine.h"
 #include "slackline/pipeline/order.h"
 #include "slackline/profile/profile_io.h"
+#include "slackline/report/profile_report.h"
 #include "slackline/report/progress_bar.h"
 #include "slackline/report/table.h"
 #include "slackline/runtime/job_runner.h"
@@ -188,46 +189,10 @@ std::string summary(const Profile& profile) {
 
 void check_is_whole(const Profile& profile) {
   for (std::size_t s = 0; s < profile.stages.size(); ++s) {
-    if (const auto missing = missing_kind(profile.stages[s])) {
-      throw NoAnswer("stage " + std::to_string(s) + " ran no '" + std::string(name_of(*missing)) +
-                     "' that could be measured");
-    }
-    if (profile.stages[s].blocking_power) continue;
-    std::fprintf(stderr,
-                 "slackline: stage %zu never waited, so its blocking power is unknown: --blocking-wait makes "
-                 "it wait, or give it to plan\n",
-                 s);
-  }
-}
-
-std::string clock_list(const std::vector<Megahertz>& clocks) {
-  std::string text;
-  for (const Megahertz clock : clocks) text += (text.empty() ? "" : ", ") + std::to_string(clock.value());
-  return text;
-}
-
-/// What the GPUs did beside what was wanted of them.
-void say_what_happened(const Profile& profile) {
-  for (std::size_t s = 0; s < profile.stages.size(); ++s) {
-    const auto say = [&](const std::string& what) {
-      std::fprintf(stderr, "slackline: stage %zu: %s\n", s, what.c_str());
-    };
-    const auto say_share = [&](double share, const char* what) {
-      if (share > 0) say(fixed_text(share * 100, 1) + " % of the time " + what);
-    };
-    const auto& notes = profile.stages[s].notes;
-    if (!notes) continue;
-    say_share(notes->throttled_share, "something slowed its GPUs down");
-    say_share(notes->foreign_share, "another process was on its GPUs, which was left out");
-    say_share(notes->unreadable_share, "its energy counters could not be read, which was left out");
-    if (!notes->throttled_clocks.empty()) {
-      say("throttled or capped most of the time at " + clock_list(notes->throttled_clocks) +
-          " MHz: what is written is what asking for that gives");
-    }
-    if (!notes->missed_clocks.empty()) {
-      say("asked for " + clock_list(notes->missed_clocks) +
-          " MHz, its GPUs read other clocks, and nothing says why");
-    }
+    const auto missing = missing_kind(profile.stages[s]);
+    if (!missing) continue;
+    throw NoAnswer("stage " + std::to_string(s) + " ran no '" + std::string(name_of(*missing)) +
+                   "' that could be measured");
   }
 }
 
@@ -241,11 +206,13 @@ void write_profile(const std::vector<Recording>& recordings, const ProfileFlags&
   profile.origin = first.origin;
   profile.stages = combine(recordings, flags.merge.empty() ? std::nullopt : flags.tensor_parallel);
   check_is_whole(profile);
-  say_what_happened(profile);
   if (flags.budget) profile = completed(profile, clocks_of(first));
   {
     const ActingAs acting(user);
     write_file(flags.output, to_yaml(profile));
+  }
+  for (const std::string& warning : profile_warnings(summarise(profile))) {
+    std::fprintf(stderr, "slackline: warning: %s\n", warning.c_str());
   }
   if (flags.output != "-") std::fputs(summary(profile).c_str(), stdout);
 }

@@ -27,7 +27,21 @@ Span whole_of(const VisitRecord& record) {
   return whole;
 }
 
+/// Relative to the run before it.
+constexpr double kShortGap = 0.01;
+
 }  // namespace
+
+VisitRecord with_short_gaps_closed(VisitRecord record) {
+  for (std::size_t i = 1; i < record.runs.size(); ++i) {
+    Run& before = record.runs[i - 1];
+    const Seconds gap = record.runs[i].span.begin - before.span.end;
+    if (gap <= Seconds(0) || gap > before.span.length() * kShortGap) continue;
+    if (!before.device_time) before.device_time = before.span.length();
+    before.span.end = record.runs[i].span.begin;
+  }
+  return record;
+}
 
 std::vector<Span> spans_left_out(const VisitRecord& record) {
   const auto sort_and_merge = [](std::vector<Span>& spans) {

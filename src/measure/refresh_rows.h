@@ -15,6 +15,10 @@ struct RefreshRow {
   bool follows = false;           // directly on the row before
 };
 
+/// The record with runs lengthened, for the energy, by what follows them if that is too short to be told from
+/// them: a host that goes on to the next instruction is no waiting.
+[[nodiscard]] VisitRecord with_short_gaps_closed(VisitRecord record);
+
 /// The spans of `left_out` and those of the runs that touch one, sorted and merged.
 [[nodiscard]] std::vector<Span> spans_left_out(const VisitRecord& record);
 [[nodiscard]] bool overlaps(const std::vector<Span>& sorted, const Span& span);

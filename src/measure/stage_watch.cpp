@@ -18,6 +18,8 @@ constexpr std::size_t kRunsWithoutSteps = 1000;
 /// Refreshes between two looks at how precise a visit without steps is.
 constexpr double kRefreshesBetween = 10;
 
+/// Part of a refresh period in which there surely is no next refresh.
+constexpr double kNoNews = 0.8;
 /// Asking a driver for the processes on a GPU is dear.
 constexpr Seconds kBetweenStrangers(0.5);
 
@@ -106,11 +108,17 @@ void ClockSweep::Stage::look(Seconds now, bool thoroughly) {
 
 void ClockSweep::Stage::read_counter(std::size_t gpu, Seconds now) {
   Counter& counter = counters_[gpu];
+  if (now < counter.next_look) return;
   try {
     const EnergyReading reading = device_.energy(gpus_[gpu]);
     counter.failing_since.reset();
     const bool is_new = counter.readings.empty() || reading.at > counter.readings.back().at;
-    if (is_new) counter.last_tick = now;
+    if (is_new) {
+      counter.last_tick = now;
+      // A reading may keep the driver from the job's own work for milliseconds.
+      const bool may_wait = !device_.dates_refreshes() && !counter.readings.empty();
+      if (may_wait) counter.next_look = now + device_.energy_refresh_period() * kNoNews;
+    }
     if (phase_ != Phase::kMeasuring) counter.readings.clear();
     if (is_new || counter.readings.empty()) counter.readings.push_back(reading);
   } catch (const DeviceError&) {

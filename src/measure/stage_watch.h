@@ -61,6 +61,7 @@ class ClockSweep::Stage {
   struct Counter {
     std::vector<EnergyReading> readings;
     Seconds last_tick;
+    Seconds next_look;
     std::optional<Seconds> failing_since;
   };
 

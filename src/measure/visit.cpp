@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <functional>
+#include <numeric>
 #include <set>
 
 #include "refresh_rows.h"
@@ -25,6 +26,8 @@ constexpr std::array kWindowLengths{0.5, 1.0, 1.5};
 /// Columns that are closer to dependent than this (smallest singular value, of columns of length 1) cannot be
 /// told apart.
 constexpr double kDependent = 0.02;
+/// Share of the time below which waiting is not an activity of its own.
+constexpr double kCrumbs = 0.01;
 /// Errors below this, relative to the value, are the rounding of sums.
 constexpr double kRounding = 1e-9;
 
@@ -221,6 +224,27 @@ void add_share(Estimate& mean, const Estimate& one, std::size_t gpus) {
   mean.error += one.error / static_cast<double>(gpus);
 }
 
+/// Waiting, or what is outside of steps, that comes in crumbs cannot be told from what goes on around it; its
+/// time is added to the kinds'.
+void drop_crumbs(Rows& rows, std::size_t kinds) {
+  double time = 0;
+  std::vector<double> of_activity(kinds + 2);
+  for (const RefreshRow& row : rows) {
+    time += row.span.length().value();
+    for (std::size_t a = kinds; a < kinds + 2; ++a) of_activity[a] += row.durations[a];
+  }
+  for (std::size_t a = kinds; a < kinds + 2; ++a) {
+    if (of_activity[a] == 0 || of_activity[a] >= kCrumbs * time) continue;
+    for (RefreshRow& row : rows) {
+      const double computing =
+          std::accumulate(row.durations.begin(), row.durations.begin() + std::ssize(row.runs), 0.0);
+      if (computing <= 0) continue;
+      for (std::size_t k = 0; k < kinds; ++k) row.durations[k] *= 1 + row.durations[a] / computing;
+      row.durations[a] = 0;
+    }
+  }
+}
+
 /// What one counter says.
 struct CounterEstimate {
   std::size_t ticks = 0;
@@ -231,10 +255,11 @@ struct CounterEstimate {
   std::vector<Estimate> regressed;
 };
 
-CounterEstimate estimate_from(const Rows& rows, const Groups& groups, std::size_t kinds, double longest_run) {
+CounterEstimate estimate_from(Rows rows, const Groups& groups, std::size_t kinds, double longest_run) {
   CounterEstimate result;
   result.ticks = rows.size();
   if (rows.size() < 2) return result;
+  drop_crumbs(rows, kinds);
   double energy = 0;
   double time = 0;
   for (const RefreshRow& row : rows) {
@@ -267,7 +292,8 @@ CounterEstimate estimate_from(const Rows& rows, const Groups& groups, std::size_
 
 }  // namespace
 
-VisitEstimate estimate(const VisitRecord& record) {
+VisitEstimate estimate(const VisitRecord& seen) {
+  const VisitRecord record = with_short_gaps_closed(seen);
   const std::vector<Span> left_out = spans_left_out(record);
   std::set<InstructionKind> present;
   std::map<InstructionKind, std::vector<double>> times;

@@ -85,6 +85,9 @@ struct VisitEstimate {
 /// Regression. Windows of several refreshes, about as long as a run, by non-negative least squares. Where all
 /// windows hold the same mixture it has no answer (0).
 ///
+/// What is too short to be told apart belongs to its neighbours: a gap below a hundredth of the run before it
+/// to that run, waiting of less than a hundredth of the time to what is computed around it.
+///
 /// Errors. The delete-a-group jackknife (B. Efron 1982) for both: the runs are put into up to 20 groups, and
 /// the estimate is made again without the time of each; how much it moves is its error, whatever the noise is
 /// made of, and whatever its variance depends on.
