@@ -158,6 +158,21 @@ TEST_CASE("closed loop: a schedule that the GPUs cannot keep is released after f
   CHECK(phase(Json::parse(measured.out), "released").is_null());
 }
 
+TEST_CASE("closed loop: a lost GPU ends the schedule and the measurement, not the job", "[closed_loop]") {
+  const Workplace place;
+  const std::string schedule = place.plan(published(kStages), 6);
+  const ChildResult result = place.with_job(
+      {"apply", schedule, "--json", "--device", place.device(published(kStages), ",lost_s=20")}, 6, 6,
+      kStages);
+  INFO(result.err);
+  CHECK(result.status == 3);
+  CHECK(result.err.find("read energy on sim:") != std::string::npos);
+  CHECK(result.err.find("GPU is lost") != std::string::npos);
+  int steps = 0;
+  for (const Json& each : Json::parse(result.out)) steps += each.at("steps").get<int>();
+  CHECK(steps == 6);
+}
+
 TEST_CASE("closed loop: what cannot run ends with its own status and message", "[closed_loop]") {
   const Workplace place;
   const std::string schedule = place.plan(published(kStages), 4);

@@ -355,6 +355,19 @@ TEST_CASE("device: results repeat to the bit, whatever the host does; another se
   CHECK(first != reference);
   noisy.seed = 6;
   CHECK(results_of_pipeline(noisy, 4) != first);
+
+  SimOptions troubled;
+  troubled.noise = 0.02;
+  troubled.energy_noise = 0.03;
+  troubled.throttling = {0.2, Seconds(0.3)};
+  troubled.intruder = {0.1, Seconds(0.2)};
+  troubled.leakage = 0.05;
+  troubled.counter_resets = Seconds(1.3);
+  troubled.seed = 5;
+  const std::vector<double> trouble = results_of_pipeline(troubled, 6);
+  CHECK(results_of_pipeline(troubled, 7) == trouble);
+  troubled.seed = 6;
+  CHECK(results_of_pipeline(troubled, 6) != trouble);
 }
 
 TEST_CASE("device: noise changes single times, not their mean", "[device]") {
@@ -372,6 +385,356 @@ TEST_CASE("device: noise changes single times, not their mean", "[device]") {
   }
   CHECK(std::abs(sum / kRuns) < 5 * 0.02 / std::sqrt(kRuns));
   CHECK(std::abs(std::sqrt(squares / kRuns) - 0.02) < 0.002);
+}
+
+/// A counter that shows the energy until now.
+SimOptions with_exact_counter() {
+  SimOptions options;
+  options.counter_period = Seconds(kNanosecond);
+  return options;
+}
+
+struct Execution {
+  double seconds;
+  double joules;
+};
+
+/// On a node with such a counter.
+Execution execute(SimWorld& world, SimWorld::Participant& participant, InstructionKind kind) {
+  const Joules before = world.energy(GpuId(0)).total;
+  const Seconds time = run_once(world, participant, kind);
+  return {time.value(), (world.energy(GpuId(0)).total - before).value()};
+}
+
+/// Sleeps until `is_so` in steps of a millisecond.
+void sleep_until_so(SimWorld& world, SimWorld::Participant& participant, const std::function<bool()>& is_so) {
+  while (!is_so()) participant.sleep_until(world.now() + Seconds(0.001));
+}
+
+bool is_throttled(SimWorld& world, int gpu = 0) {
+  return world.event_reasons(GpuId(gpu)).has(EventReason::kThermal);
+}
+
+bool is_intruded(SimWorld& world) {
+  const std::vector<int> processes = world.processes(GpuId(0));
+  return std::find(processes.begin(), processes.end(), 0) != processes.end();
+}
+
+TEST_CASE("device: noise of energy changes single energies, not their mean, and no time's noise changes them",
+          "[device]") {
+  SimOptions options = with_exact_counter();
+  options.noise = 0.02;
+  options.energy_noise = 0.05;
+  Node node({easy_stage()}, options);
+  SimWorld::Participant stage = node.world->join_as_stage(0);
+  constexpr int kRuns = 2000;
+  double sum = 0;
+  double squares = 0;
+  double with_time = 0;
+  for (int i = 0; i < kRuns; ++i) {
+    const Execution execution = execute(*node.world, stage, InstructionKind::kForward);
+    const double relative = execution.joules / 30 - 1;
+    sum += relative;
+    squares += relative * relative;
+    with_time += relative / 0.05 * (execution.seconds / 0.1 - 1) / 0.02;
+  }
+  CHECK(std::abs(sum / kRuns) < 5 * 0.05 / std::sqrt(kRuns));
+  CHECK(std::abs(std::sqrt(squares / kRuns) - 0.05) < 0.005);
+  CHECK(std::abs(with_time / kRuns) < 5 / std::sqrt(kRuns));
+}
+
+TEST_CASE("device: noise of time alone leaves an instruction's energy as it was measured", "[device]") {
+  SimOptions options = with_exact_counter();
+  options.noise = 0.1;
+  Node node({easy_stage(2)}, options);
+  SimWorld::Participant stage = node.world->join_as_stage(0);
+  for (int i = 0; i < 20; ++i) {
+    CHECK(std::abs(execute(*node.world, stage, InstructionKind::kForward).joules - 30) < 1e-5);
+  }
+}
+
+TEST_CASE("device: an execution keeps its noise when its clock changes", "[device]") {
+  SimOptions options = with_exact_counter();
+  options.noise = 0.02;
+  options.energy_noise = 0.05;
+  Node steady({easy_stage()}, options);
+  Node changing({easy_stage()}, options);
+  SimWorld::Participant steady_stage = steady.world->join_as_stage(0);
+  SimWorld::Participant changing_stage = changing.world->join_as_stage(0);
+  const Execution all = execute(*steady.world, steady_stage, InstructionKind::kForward);
+  changing.world->lock_clock(GpuId(0), kMiddle);
+  const Execution part = execute(*changing.world, changing_stage, InstructionKind::kForward);
+  const double done = 0.010 / all.seconds;  // of the work, when the clock arrives
+  CHECK(std::abs(part.seconds - all.seconds * (done + (1 - done) * 0.15 / 0.1)) < 3 * kNanosecond);
+  CHECK(std::abs(part.joules - all.joules * (done + (1 - done) * 27 / 30)) < 1e-5);
+}
+
+TEST_CASE("device: a stage is throttled for its share of the time, by the episode, all its GPUs together",
+          "[device]") {
+  SimOptions options;
+  options.throttling = {0.2, Seconds(1)};
+  Node node({easy_stage(2), easy_stage()}, options);
+  SimWorld& world = *node.world;
+  SimWorld::Participant stage = world.join_as_stage(0);
+  SimWorld::Participant other = world.join_as_stage(1);
+  other.wait_begin(7);
+  constexpr int kSamples = 20'000;
+  std::array<int, 3> throttled{};
+  std::array<int, 3> episodes{};
+  std::array<bool, 3> before{};
+  int together = 0;
+  for (int i = 1; i <= kSamples; ++i) {
+    stage.sleep_until(Seconds(0.01 * i));
+    std::array<bool, 3> is{};
+    for (std::size_t g = 0; g < is.size(); ++g) {
+      const GpuId gpu(static_cast<int>(g));
+      is[g] = world.observed_clock(gpu) == kMiddle;
+      REQUIRE(is_throttled(world, gpu.value()) == is[g]);
+      throttled[g] += is[g] ? 1 : 0;
+      episodes[g] += is[g] && !before[g] ? 1 : 0;
+    }
+    REQUIRE(is[0] == is[1]);
+    together += is[0] && is[2] ? 1 : 0;
+    before = is;
+  }
+  for (std::size_t g = 0; g < throttled.size(); ++g) {
+    CAPTURE(g);
+    CHECK(std::abs(throttled[g] / double(kSamples) - 0.2) < 0.005);
+    CHECK(episodes[g] == 40);
+  }
+  CHECK(together < throttled[0] / 2);  // each stage has moments of its own
+  other.wait_end(7);
+}
+
+TEST_CASE("device: what is throttled runs as at the throttled clock, work in flight for its part",
+          "[device]") {
+  SimOptions options = with_exact_counter();
+  options.throttling = {0.3, Seconds(0.7)};
+  Node node({easy_stage()}, options);
+  SimWorld& world = *node.world;
+  SimWorld::Participant stage = world.join_as_stage(0);
+  int whole = 0;
+  int in_part = 0;
+  for (int i = 0; i < 500; ++i) {
+    const bool throttled = is_throttled(world);
+    const auto [seconds, joules] = execute(world, stage, InstructionKind::kForward);
+    CAPTURE(i, seconds, joules);
+    const double share = (seconds - 0.1) / 0.05;  // of the work
+    CHECK(share > -1e-6);
+    CHECK(share < 1 + 1e-6);
+    CHECK(std::abs(joules - (30 - 3 * share)) < 1e-4);
+    if (share > 1 - 1e-6) CHECK(throttled);
+    whole += share > 1 - 1e-6 ? 1 : 0;
+    in_part += share > 1e-6 && share < 1 - 1e-6 ? 1 : 0;
+  }
+  CHECK(whole > 50);
+  CHECK(in_part > 20);
+
+  // Who runs more slowly already is not slowed.
+  world.lock_clock(GpuId(0), kLow);
+  stage.sleep_until(world.now() + Seconds(0.020));
+  sleep_until_so(world, stage, [&] { return is_throttled(world); });
+  CHECK(world.observed_clock(GpuId(0)) == kLow);
+  CHECK(std::abs(execute(world, stage, InstructionKind::kForward).joules - 28) < 1e-5);
+}
+
+TEST_CASE("device: throttled below all its clocks a GPU runs at its lowest", "[device]") {
+  SimOptions options;
+  options.throttling = {0.5, Seconds(1)};
+  options.throttled_clock = Megahertz(300);
+  Node node({easy_stage()}, options);
+  SimWorld& world = *node.world;
+  SimWorld::Participant stage = world.join_as_stage(0);
+  sleep_until_so(world, stage, [&] { return is_throttled(world); });
+  CHECK(world.observed_clock(GpuId(0)) == kLow);
+}
+
+TEST_CASE("device: leakage makes all power grow with time, and energy is its integral", "[device]") {
+  SimOptions options;
+  options.leakage = 0.1;
+  options.leakage_time = Seconds(60);
+  Node node({easy_stage()}, options);
+  SimWorld& world = *node.world;
+  SimWorld::Participant stage = world.join_as_stage(0);
+  const auto integral = [](double watts, double from, double to) {
+    return watts * (to - from) * (1 + 0.1 / 60 * (from + to) / 2);
+  };
+  stage.sleep_until(Seconds(30));
+  CHECK(std::abs(world.power(GpuId(0)).value() - kBlockingW * 1.05) < 1e-9);
+  stage.launch(InstructionKind::kBackward);
+  CHECK(std::abs(world.power(GpuId(0)).value() - kHighW * 1.05) < 1e-9);
+  stage.synchronize();
+  const double work = integral(kHighW, 30, 30.2);
+  for (const double until : {31.0, 60.07, 1e3, 1e6, 1e8}) {
+    stage.sleep_until(Seconds(until));
+    const auto [total, at] = world.energy(GpuId(0));
+    CAPTURE(until, at.value());
+    CHECK(Seconds(until) - at < Seconds(0.1));
+    const double expected = integral(kBlockingW, 0, 30) + work + integral(kBlockingW, 30.2, at.value());
+    CHECK(std::abs(total.value() / expected - 1) < 1e-12);
+  }
+}
+
+TEST_CASE("device: leakage adds half its share to the energy of its time", "[device]") {
+  SimOptions options = with_exact_counter();
+  options.leakage = 0.1;
+  options.leakage_time = Seconds(20);
+  Node node({easy_stage()}, options);
+  SimWorld::Participant stage = node.world->join_as_stage(0);
+  for (int i = 0; i < 200; ++i) run_once(*node.world, stage, InstructionKind::kForward);
+  CHECK(within_nanoseconds(node.world->now(), 20, 400));
+  CHECK(std::abs(node.world->energy(GpuId(0)).total.value() - 200 * 30 * 1.05) < 1e-3);
+}
+
+TEST_CASE("device: an intruder slows work, draws power and is among the processes", "[device]") {
+  SimOptions options = with_exact_counter();
+  options.intruder = {0.3, Seconds(0.7)};
+  Node node({easy_stage()}, options);
+  SimWorld& world = *node.world;
+  SimDevice device(std::make_shared<SimWorld>(node.path));
+  SimWorld::Participant stage = world.join_as_stage(0);
+  const int self = ::getpid();
+  int whole = 0;
+  int in_part = 0;
+  for (int i = 0; i < 500; ++i) {
+    const bool intruded = is_intruded(world);
+    CHECK(device.processes(GpuId(0)) == (intruded ? std::vector{self, 0} : std::vector{self}));
+    CHECK(world.power(GpuId(0)) == Watts(intruded ? 1.2 * kBlockingW : kBlockingW));
+    const auto [seconds, joules] = execute(world, stage, InstructionKind::kForward);
+    CAPTURE(i, seconds, joules);
+    const double share = (seconds - 0.1) / 0.03;  // of the work
+    CHECK(share > -1e-6);
+    CHECK(share < 1 + 1e-6);
+    CHECK(std::abs(joules - 30 * (1 + share * (1.3 * 1.2 - 1))) < 1e-4);
+    whole += share > 1 - 1e-6 ? 1 : 0;
+    in_part += share > 1e-6 && share < 1 - 1e-6 ? 1 : 0;
+    CHECK(world.event_reasons(GpuId(0)) == EventReasons());
+  }
+  CHECK(whole > 50);
+  CHECK(in_part > 20);
+}
+
+TEST_CASE("device: the processes of a GPU are those that drive its stage", "[device]") {
+  Node node({easy_stage(), easy_stage()});
+  SimWorld& world = *node.world;
+  SimWorld::Participant observer = world.join_as_observer();
+  CHECK(world.processes(GpuId(1)).empty());
+  {
+    SimWorld::Participant stage = world.join_as_stage(1);
+    CHECK(world.processes(GpuId(0)).empty());
+    CHECK(world.processes(GpuId(1)) == std::vector{static_cast<int>(::getpid())});
+  }
+  CHECK(world.processes(GpuId(1)).empty());
+}
+
+TEST_CASE("device: episodes alone do not let virtual time go on", "[device]") {
+  SimOptions options;
+  options.throttling = {0.5, Seconds(0.1)};
+  options.counter_resets = Seconds(1);
+  Node node({easy_stage()}, options);
+  SimWorld::Participant stage = node.world->join_as_stage(0);
+  stage.wait_begin(7);
+  CHECK(node.world->now() == Seconds(0));
+  stage.wait_end(7);
+}
+
+TEST_CASE("device: in paced time episodes come while nobody does anything", "[device]") {
+  SimOptions options;
+  options.pace = 200;
+  options.intruder = {0.5, Seconds(0.05)};
+  Node node({easy_stage()}, options);
+  pass_wall_time(60);
+  const auto [total, at] = node.world->energy(GpuId(0));
+  REQUIRE(at > Seconds(10));
+  CHECK(std::abs(total / at / Watts(1.1 * kBlockingW) - 1) < 0.002);
+}
+
+TEST_CASE("device: a counter that stops shows its last tick for ever, and others go on", "[device]") {
+  SimOptions options;
+  options.counter_stops = Seconds(1.05);
+  Node node({easy_stage(2)}, options);
+  SimWorld& world = *node.world;
+  SimWorld::Participant stage = world.join_as_stage(0);
+  stage.sleep_until(Seconds(1.05));
+  const EnergyReading last = world.energy(GpuId(0));
+  CHECK(last.at > Seconds(0.95));
+  CHECK(std::abs(last.total.value() - kBlockingW * last.at.value()) < 1e-6);
+  for (const double time : {1.5, 2.5, 100.0}) {
+    run_once(world, stage, InstructionKind::kForward);
+    stage.sleep_until(Seconds(time));
+    CHECK(world.energy(GpuId(0)).total == last.total);
+    CHECK(world.energy(GpuId(0)).at == last.at);
+    CHECK(Seconds(time) - world.energy(GpuId(1)).at < Seconds(0.1));
+  }
+}
+
+TEST_CASE("device: a counter that is reset starts again from zero; the device says so once", "[device]") {
+  SimOptions options;
+  options.counter_resets = Seconds(5);
+  Node node({easy_stage(2)}, options);
+  SimWorld& world = *node.world;
+  SimDevice device(std::make_shared<SimWorld>(node.path));
+  SimWorld::Participant stage = world.join_as_stage(0);
+  stage.sleep_until(Seconds(4.95));
+  stage.launch(InstructionKind::kForward);
+  CHECK(device.energy(GpuId(0)).total > Joules(280));
+  stage.synchronize();
+  CHECK_THROWS_WITH(device.energy(GpuId(0)), has_text("the counter was reset"));
+  stage.sleep_until(Seconds(6));
+  const auto [total, at] = device.energy(GpuId(0));
+  CHECK(Seconds(6) - at < Seconds(0.1));
+  CHECK(std::abs(total.value() - (kHighW * 0.05 + kBlockingW * (at.value() - 5.05))) < 1e-5);
+  CHECK(device.energy(GpuId(1)).total > Joules(300));
+}
+
+TEST_CASE("device: a lost GPU answers nothing, its neighbour and the job go on", "[device]") {
+  SimOptions options;
+  options.lost = Seconds(1);
+  Node node({easy_stage(2)}, options);
+  SimWorld& world = *node.world;
+  SimDevice device(std::make_shared<SimWorld>(node.path));
+  SimWorld::Participant stage = world.join_as_stage(0);
+  device.lock_clock(GpuId(0), kMiddle);
+  CHECK(device.abilities(GpuId(0)).set_clock);
+  stage.sleep_until(Seconds(1));
+  const std::vector<std::function<void(GpuId)>> calls{
+      [&](GpuId gpu) { device.lock_clock(gpu, kLow); },
+      [&](GpuId gpu) { device.restore(gpu, ""); },
+      [&](GpuId gpu) { (void)device.supported_clocks(gpu); },
+      [&](GpuId gpu) { (void)device.observed_clock(gpu); },
+      [&](GpuId gpu) { (void)device.event_reasons(gpu); },
+      [&](GpuId gpu) { (void)device.energy(gpu); },
+      [&](GpuId gpu) { (void)device.power(gpu); },
+      [&](GpuId gpu) { (void)device.processes(gpu); },
+  };
+  for (const auto& call : calls) {
+    CHECK_THROWS_WITH(call(GpuId(0)), has_text("GPU is lost"));
+    CHECK_NOTHROW(call(GpuId(1)));
+  }
+  CHECK(device.abilities(GpuId(0)).energy.why_not == "GPU is lost");
+  CHECK(device.abilities(GpuId(1)).energy);
+  CHECK(world.locked_clock(GpuId(0)) == kMiddle);
+  CHECK(within_nanoseconds(run_once(world, stage, InstructionKind::kForward), 0.15));
+}
+
+TEST_CASE("device: a stuck clock takes requests below it only, and tells no reason", "[device]") {
+  SimOptions options;
+  options.stuck_clock = Megahertz(1200);
+  Node node({easy_stage()}, options);
+  SimWorld& world = *node.world;
+  SimWorld::Participant stage = world.join_as_stage(0);
+  const auto clock_after = [&](const std::function<void()>& request) {
+    request();
+    stage.sleep_until(world.now() + Seconds(0.020));
+    return world.observed_clock(GpuId(0));
+  };
+  CHECK(clock_after([] {}) == kMiddle);
+  CHECK(clock_after([&] { world.lock_clock(GpuId(0), kHigh); }) == kMiddle);
+  CHECK(world.locked_clock(GpuId(0)) == kHigh);
+  CHECK_FALSE(world.event_reasons(GpuId(0)).throttles());
+  CHECK(within_nanoseconds(run_once(world, stage, InstructionKind::kForward), 0.15));
+  CHECK(clock_after([&] { world.lock_clock(GpuId(0), kLow); }) == kLow);
+  CHECK(clock_after([&] { world.unlock_clock(GpuId(0)); }) == kMiddle);
 }
 
 TEST_CASE("device: time stands still until every stage has joined and while any runs its own code",

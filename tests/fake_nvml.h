@@ -36,7 +36,7 @@ namespace slackline {
 /// Field186Scope0 (power) and so on, and the memory's nvmlDeviceGetClockInfo is
 /// nvmlDeviceGetClockInfo.memory. GPU is a number or "*". WHAT is one or more of
 ///     error=N       returns it and does nothing
-///     value=N       what a reading shows (mW, mJ, MHz, ...)
+///     value=N       what a reading shows (mW, mJ, MHz, ...); of processes, how many there are, from 4000 on
 ///     timestamp=N   of a field, in microseconds since 1970
 ///     delay_ms=N    takes so long
 ///     ignore        SetGpuLockedClocks: the clock never arrives; ResetGpuLockedClocks: nothing is undone

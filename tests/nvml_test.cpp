@@ -83,6 +83,28 @@ TEST_CASE("nvml: a GPU says what it is, what it can do and what it shows", "[nvm
   CHECK(node.changes().empty());
 }
 
+TEST_CASE("nvml: processes on a GPU are told whole, or not at all", "[nvml]") {
+  const FakeNvml node;
+  const auto device = open_fake();
+  CHECK(device->processes(kSecond) == std::vector<int>{});
+  node.script("ComputeRunningProcesses 1 value=3\n");
+  CHECK(device->processes(kFirst) == std::vector<int>{});
+  CHECK(device->processes(kSecond) == std::vector{4000, 4001, 4002});
+  node.script("ComputeRunningProcesses 1 value=1000\n");  // more than is asked for at first
+  const auto many = device->processes(kSecond);
+  REQUIRE(many);
+  REQUIRE(many->size() == 1000);
+  CHECK(many->back() == 4999);
+  for (const char* error : {"3", "4", "7", "15", "999"}) {
+    CAPTURE(error);
+    node.script("ComputeRunningProcesses 1 error=" + std::string(error) + "\n");
+    CHECK(device->processes(kSecond) == std::nullopt);
+  }
+  node.script("");
+  CHECK(open_edition("old")->processes(kFirst));
+  CHECK(open_edition("bare")->processes(kFirst) == std::nullopt);
+}
+
 TEST_CASE("nvml: an identity has no character that a path or a line could stumble over", "[nvml]") {
   const FakeNvml node;
   node.script("GetUUID 0 value=1\n");

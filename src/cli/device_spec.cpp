@@ -26,44 +26,46 @@ double number_of(const std::string& key, const std::string& value, double low, d
   return *number;
 }
 
-/// A key of --device sim:PROFILE, its limits, and what it sets.
-struct SimKey {
+struct Key {
   const char* name;
   double low;
   double high;
   void (*set)(SimOptions&, double);
 };
 
-constexpr double kLongest = 1e9;  // seconds
+Megahertz megahertz(double value) {
+  return Megahertz(static_cast<std::int32_t>(value));
+}
 
-constexpr std::array kSimKeys{
-    SimKey{"pace", 0, 1e4, [](SimOptions& o, double x) { o.pace = x; }},
-    SimKey{"switch_ms", 0, 1e5, [](SimOptions& o, double x) { o.switch_latency = Seconds(x / 1e3); }},
-    SimKey{"tick_ms", 0.1, 1e5, [](SimOptions& o, double x) { o.counter_period = Seconds(x / 1e3); }},
-    SimKey{"noise", 0, 0.5, [](SimOptions& o, double x) { o.noise = x; }},
-    SimKey{"energy_noise", 0, 0.5, [](SimOptions& o, double x) { o.energy_noise = x; }},
-    SimKey{"seed", 0, 1e15, [](SimOptions& o, double x) { o.seed = static_cast<std::uint64_t>(x); }},
-    SimKey{"throttle", 0, 0.9, [](SimOptions& o, double x) { o.throttle_share = x; }},
-    SimKey{"throttle_s", 1e-3, kLongest, [](SimOptions& o, double x) { o.throttle_length = Seconds(x); }},
-    SimKey{"throttle_mhz", 1, kMaxClock,
-           [](SimOptions& o, double x) { o.throttle_clock = Megahertz(static_cast<int>(x)); }},
-    SimKey{"intruder", 0, 0.9, [](SimOptions& o, double x) { o.intruder_share = x; }},
-    SimKey{"intruder_s", 1e-3, kLongest, [](SimOptions& o, double x) { o.intruder_length = Seconds(x); }},
-    SimKey{"leakage", 0, 10, [](SimOptions& o, double x) { o.leakage = x; }},
-    SimKey{"leakage_s", 1e-3, kLongest, [](SimOptions& o, double x) { o.leakage_time = Seconds(x); }},
-    SimKey{"counter_stops_s", 0, kLongest, [](SimOptions& o, double x) { o.counter_stops = Seconds(x); }},
-    SimKey{"counter_resets_s", 0, kLongest, [](SimOptions& o, double x) { o.counter_resets = Seconds(x); }},
-    SimKey{"lost_s", 0, kLongest, [](SimOptions& o, double x) { o.lost = Seconds(x); }},
-    SimKey{"stuck_mhz", 1, kMaxClock,
-           [](SimOptions& o, double x) { o.stuck_clock = Megahertz(static_cast<int>(x)); }},
+constexpr double kMostSeconds = 1e9;
+constexpr std::array kKeys{
+    Key{"pace", 0, 1e4, [](SimOptions& o, double x) { o.pace = x; }},
+    Key{"switch_ms", 0, 1e5, [](SimOptions& o, double x) { o.switch_latency = Seconds(x / 1e3); }},
+    Key{"tick_ms", 0.1, 1e5, [](SimOptions& o, double x) { o.counter_period = Seconds(x / 1e3); }},
+    Key{"noise", 0, 0.5, [](SimOptions& o, double x) { o.noise = x; }},
+    Key{"energy_noise", 0, 0.5, [](SimOptions& o, double x) { o.energy_noise = x; }},
+    Key{"seed", 0, 1e15, [](SimOptions& o, double x) { o.seed = static_cast<std::uint64_t>(x); }},
+    Key{"throttle", 0, 0.5, [](SimOptions& o, double x) { o.throttling.share = x; }},
+    Key{"throttle_s", 0.01, 1e5, [](SimOptions& o, double x) { o.throttling.length = Seconds(x); }},
+    Key{"throttle_mhz", 1, 1e5, [](SimOptions& o, double x) { o.throttled_clock = megahertz(x); }},
+    Key{"intruder", 0, 0.5, [](SimOptions& o, double x) { o.intruder.share = x; }},
+    Key{"intruder_s", 0.01, 1e5, [](SimOptions& o, double x) { o.intruder.length = Seconds(x); }},
+    Key{"leakage", 0, 10, [](SimOptions& o, double x) { o.leakage = x; }},
+    Key{"leakage_s", 0.01, kMostSeconds, [](SimOptions& o, double x) { o.leakage_time = Seconds(x); }},
+    Key{"counter_stops_s", 0, kMostSeconds, [](SimOptions& o, double x) { o.counter_stops = Seconds(x); }},
+    Key{"counter_resets_s", 0, kMostSeconds, [](SimOptions& o, double x) { o.counter_resets = Seconds(x); }},
+    Key{"lost_s", 0, kMostSeconds, [](SimOptions& o, double x) { o.lost = Seconds(x); }},
+    Key{"stuck_mhz", 1, 1e5, [](SimOptions& o, double x) { o.stuck_clock = megahertz(x); }},
 };
 
-void set_option(SimOptions& options, const std::string& key, const std::string& value) {
-  const auto known = std::ranges::find_if(kSimKeys, [&](const SimKey& each) { return each.name == key; });
-  if (known != kSimKeys.end()) return known->set(options, number_of(key, value, known->low, known->high));
-  std::string names;
-  for (const SimKey& each : kSimKeys) names += std::string(each.name) + ", ";
-  throw InputError("", 0, "--device", "unknown key '" + key + "'; known: " + names + "node");
+void set_option(SimOptions& options, const std::string& name, const std::string& value) {
+  const auto key = std::find_if(kKeys.begin(), kKeys.end(), [&](const Key& k) { return name == k.name; });
+  if (key == kKeys.end()) {
+    std::string known;
+    for (const Key& k : kKeys) known += std::string(k.name) + ", ";
+    throw InputError("", 0, "--device", "unknown key '" + name + "'; known: " + known + "node");
+  }
+  key->set(options, number_of(name, value, key->low, key->high));
 }
 
 std::vector<SimStage> stages_of(const Profile& profile) {

@@ -19,13 +19,6 @@ struct DeviceSpec {
   std::string node;  // folder of a node to be kept; empty: one of its own
 };
 
-inline constexpr const char* kDeviceHelp =
-    "sim:PROFILE[,pace=X][,switch_ms=X][,tick_ms=X][,noise=X][,seed=N]: simulated GPUs that behave as "
-    "PROFILE "
-    "measured. pace: simulated seconds a second (0: virtual time, as fast as it goes); switch_ms: until a "
-    "clock takes "
-    "effect (10); tick_ms: refresh of the energy counter (100); noise: relative, of times (0)";
-
 /// DeviceError for a device that does not exist, InputError for one that is described wrongly.
 [[nodiscard]] DeviceSpec parse_device(const std::string& text);
 

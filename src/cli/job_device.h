@@ -13,12 +13,16 @@
 namespace slackline {
 
 inline constexpr const char* kJobDeviceHelp =
-    "nvml[:0,1,...] or amdsmi[:0,1,...]: this node's GPUs, stage after stage; or sim:PROFILE[,pace=X]"
-    "[,switch_ms=X][,tick_ms=X][,noise=X][,seed=N][,node=FOLDER]: simulated GPUs that behave as PROFILE "
-    "measured. pace: simulated seconds a second (0: virtual time, as fast as it goes); switch_ms: until a "
-    "clock takes effect (PROFILE's own, else 10); tick_ms: refresh of the energy counter (100); noise: "
-    "relative, of times (0); "
-    "node: keep them there, for several commands";
+    "nvml[:0,1,...] or amdsmi[:0,1,...]: this node's GPUs, stage after stage; or sim:PROFILE[,KEY=X...]: "
+    "simulated GPUs that behave as PROFILE measured. pace: simulated seconds a second (0: virtual time, as "
+    "fast as it goes); switch_ms: until a clock takes effect (PROFILE's own, else 10); tick_ms: refresh of "
+    "the "
+    "energy counter (100); noise, energy_noise: relative, of times and energies (0); seed; node: folder to "
+    "keep them in, for several commands. What goes wrong, if asked for: throttle, intruder: share of the "
+    "time "
+    "in which a stage runs at throttle_mhz (1110) or shares its GPUs with another process, for throttle_s or "
+    "intruder_s (1) at once; leakage: relative growth of power in leakage_s (60); counter_stops_s, "
+    "counter_resets_s, lost_s: when that befalls GPU 0; stuck_mhz: no clock gets above it";
 
 /// The GPUs that a command runs a job on, and who sets their clocks. In this order: privileges that the job
 /// does not need are given up, what crashed processes have left is restored, the device is opened, and an

@@ -95,7 +95,8 @@ Api::Api(const VendorLibrary& lib)
       power_usage(lib, "nvmlDeviceGetPowerUsage"),
       enforced_power_limit(lib, "nvmlDeviceGetEnforcedPowerLimit"),
       temperature_v(lib, "nvmlDeviceGetTemperatureV"),
-      temperature(lib, "nvmlDeviceGetTemperature") {
+      temperature(lib, "nvmlDeviceGetTemperature"),
+      compute_processes(lib, "nvmlDeviceGetComputeRunningProcesses_v3") {
   if (error_string == nullptr)
     throw DeviceError("load driver library", "", lib.name() + " has no nvmlErrorString");
 }

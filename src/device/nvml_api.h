@@ -77,6 +77,15 @@ struct PowerProfiles {  // nvmlWorkloadPowerProfileCurrentProfiles_v1_t
 };
 static_assert(sizeof(PowerProfiles) == 100 && offsetof(PowerProfiles, enforced) == 68);
 
+struct ProcessInfo {  // nvmlProcessInfo_t, of the functions named _v3
+  unsigned pid;
+  unsigned long long used_gpu_memory;
+  unsigned gpu_instance;
+  unsigned compute_instance;
+};
+static_assert(sizeof(ProcessInfo) == 24 && offsetof(ProcessInfo, used_gpu_memory) == 8 &&
+              offsetof(ProcessInfo, gpu_instance) == 16 && offsetof(ProcessInfo, compute_instance) == 20);
+
 constexpr unsigned kClockSm = 1;
 constexpr unsigned kClockMemory = 2;
 constexpr unsigned kFieldTotalEnergy = 83;    // mJ
@@ -153,6 +162,7 @@ struct Api {
   Function<Handle, unsigned*> enforced_power_limit;
   Function<Handle, Temperature*> temperature_v;
   Function<Handle, unsigned, unsigned*> temperature;  // its name before NVML 13
+  Function<Handle, unsigned*, ProcessInfo*> compute_processes;
 
   /// The refusal in our words, with the function and NVML's own words, and what would help where we know it.
   [[nodiscard]] std::string text_of(Status status) const;

@@ -81,11 +81,11 @@ bool mig_is_on(const Api& api, Handle gpu) {
 
 /// Calls `list(count, values)`, which says by kInsufficientSize that it has more. Asking with no array for
 /// the number first is not answered by every driver.
-template <class List>
-Answer<std::vector<unsigned>> whole_list(const List& list) {
+template <class Value = unsigned, class List>
+Answer<std::vector<Value>> whole_list(const List& list) {
   constexpr std::size_t kMost = 1U << 16;
   for (std::size_t room = 256;; room *= 2) {
-    std::vector<unsigned> values(room);
+    std::vector<Value> values(room);
     auto count = static_cast<unsigned>(room);
     const Status status = list(&count, values.data());
     if (status.code == nvml::kInsufficientSize && room < kMost) continue;
@@ -535,6 +535,17 @@ double NvmlDevice::temperature(GpuId id) {
   const Answer<double> celsius = read_temperature(*api_, gpu.handle);
   demand("read temperature", gpu.identity, *api_, celsius.status);
   return celsius.value;
+}
+
+std::optional<std::vector<int>> NvmlDevice::processes(GpuId id) {
+  const Gpu& gpu = at(id);
+  const auto [status, infos] = whole_list<nvml::ProcessInfo>([&](unsigned* count, nvml::ProcessInfo* values) {
+    return api_->compute_processes(gpu.handle, count, values);
+  });
+  if (!status.ok()) return std::nullopt;
+  std::vector<int> processes;
+  for (const nvml::ProcessInfo& info : infos) processes.push_back(static_cast<int>(info.pid));
+  return processes;
 }
 
 std::unique_ptr<Timeline> NvmlDevice::make_timeline() {

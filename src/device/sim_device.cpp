@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "slackline/base/digest.h"
 #include "slackline/base/error.h"
 #include "slackline/device/sim_world.h"
@@ -12,8 +14,12 @@ GpuIdentity SimDevice::identity(GpuId gpu) const {
   return {"SIM-" + digest(world_->path()) + "-" + std::to_string(gpu.value()), "", "simulated GPU"};
 }
 
-GpuAbilities SimDevice::abilities(GpuId) {
+GpuAbilities SimDevice::abilities(GpuId gpu) {
   GpuAbilities abilities;
+  if (world_->is_lost(gpu)) {
+    const Ability lost{SimWorld::kLost, ""};
+    return {lost, lost, lost, lost, lost, lost, {}};
+  }
   abilities.power_cap.why_not = "simulated GPUs have no power cap";
   abilities.temperature.why_not = "simulated GPUs have no temperature";
   return abilities;
@@ -25,6 +31,18 @@ std::vector<Megahertz> SimDevice::supported_clocks(GpuId gpu) const {
 
 void SimDevice::restore(GpuId gpu, const std::string&) {
   world_->unlock_clock(gpu);
+}
+
+EnergyReading SimDevice::energy(GpuId gpu) {
+  const std::lock_guard lock(energy_mutex_);
+  const EnergyReading reading = world_->energy(gpu);
+  const Joules last = std::exchange(last_energy_[gpu.index()], reading.total);
+  if (reading.total < last) {
+    throw DeviceError("read energy", identity(gpu).uuid,
+                      "the counter was reset: it stood at " + std::to_string(last.value()) +
+                          " J and now at " + std::to_string(reading.total.value()) + " J");
+  }
+  return reading;
 }
 
 Watts SimDevice::power_cap(GpuId gpu) {

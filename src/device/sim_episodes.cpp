@@ -1,45 +1,40 @@
 #include "sim_episodes.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace slackline {
 namespace {
 
-std::int64_t begin_in_slot(const SimEpisodes& episodes, std::uint64_t seed, std::int64_t slot) {
-  const auto room = static_cast<std::uint64_t>(episodes.slot_ns - episodes.length_ns + 1);
-  return slot * episodes.slot_ns +
-         static_cast<std::int64_t>(mix(mix(seed) ^ static_cast<std::uint64_t>(slot)) % room);
+std::int64_t begin_in_slot(const SimEpisodeLaw& law, std::uint64_t seed, std::size_t stage,
+                           std::int64_t slot) {
+  const double offset = uniform(seed, law.chance, stage, static_cast<std::uint64_t>(slot)) *
+                        static_cast<double>(law.slot_ns - law.length_ns);
+  return slot * law.slot_ns + static_cast<std::int64_t>(offset);
 }
 
 }  // namespace
 
-std::uint64_t mix(std::uint64_t value) {
-  value += 0x9e3779b97f4a7c15;
-  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9;
-  value = (value ^ (value >> 27)) * 0x94d049bb133111eb;
-  return value ^ (value >> 31);
+SimEpisodeLaw episode_law(SimChance chance, double share, std::int64_t length_ns) {
+  if (share <= 0) return {chance, length_ns, 0};
+  constexpr double kLongestNs = 1e18;  // keeps the end of the next slot in 63 bits
+  const double slot_ns = std::min(static_cast<double>(length_ns) / share, kLongestNs);
+  return {chance, length_ns, std::max(length_ns, static_cast<std::int64_t>(slot_ns))};
 }
 
-SimEpisodes SimEpisodes::of(double share, double seconds) {
-  if (share <= 0) return {0, 0};
-  const double length = std::max(1.0, seconds * 1e9);
-  return {std::llround(length), std::llround(length / share)};
+bool in_episode(const SimEpisodeLaw& law, std::uint64_t seed, std::size_t stage, std::int64_t time_ns) {
+  if (law.slot_ns == 0) return false;
+  const std::int64_t begin = begin_in_slot(law, seed, stage, time_ns / law.slot_ns);
+  return time_ns >= begin && time_ns < begin + law.length_ns;
 }
 
-bool is_in_episode(const SimEpisodes& episodes, std::uint64_t seed, std::int64_t now_ns) {
-  if (episodes.slot_ns == 0) return false;
-  const std::int64_t begin = begin_in_slot(episodes, seed, now_ns / episodes.slot_ns);
-  return now_ns >= begin && now_ns < begin + episodes.length_ns;
-}
-
-std::int64_t next_change(const SimEpisodes& episodes, std::uint64_t seed, std::int64_t now_ns) {
-  if (episodes.slot_ns == 0) return INT64_MAX;
-  const std::int64_t slot = now_ns / episodes.slot_ns;
-  const std::int64_t begin = begin_in_slot(episodes, seed, slot);
-  if (now_ns < begin) return begin;
-  if (now_ns < begin + episodes.length_ns) return begin + episodes.length_ns;
-  return begin_in_slot(episodes, seed, slot + 1);
+std::int64_t next_episode_edge(const SimEpisodeLaw& law, std::uint64_t seed, std::size_t stage,
+                               std::int64_t time_ns) {
+  if (law.slot_ns == 0) return INT64_MAX;
+  const std::int64_t slot = time_ns / law.slot_ns;
+  const std::int64_t begin = begin_in_slot(law, seed, stage, slot);
+  if (time_ns < begin) return begin;
+  if (time_ns < begin + law.length_ns) return begin + law.length_ns;
+  return begin_in_slot(law, seed, stage, slot + 1);
 }
 
 }  // namespace slackline

@@ -1,24 +1,26 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
+
+#include "sim_random.h"
 
 namespace slackline {
 
-/// Well-mixed bits from a counter, so that what is random needs no shared state: SplitMix64 (Steele, Lea,
-/// Flood, OOPSLA 2014).
-[[nodiscard]] std::uint64_t mix(std::uint64_t value);
-
-/// Something that is the case now and then: time is cut into slots, each of which holds one episode,
-/// somewhere. Plain data; times are simulated nanoseconds.
-struct SimEpisodes {
+/// Something that befalls a stage from time to time, for as long each time. Time is cut into slots, and each
+/// has one episode at an offset that chance decides: the share of time is exact over whole slots, and whether
+/// there is an episode follows from the time alone. Plain data, in the node's file.
+struct SimEpisodeLaw {
+  SimChance chance;
   std::int64_t length_ns;
-  std::int64_t slot_ns;  // 0: never
-
-  [[nodiscard]] static SimEpisodes of(double share, double seconds);
+  std::int64_t slot_ns;  // at least length_ns, or 0: there are none
 };
 
-/// Streams of different `seed` have nothing to do with each other.
-[[nodiscard]] bool is_in_episode(const SimEpisodes& episodes, std::uint64_t seed, std::int64_t now_ns);
-/// When that changes next; INT64_MAX if never.
-[[nodiscard]] std::int64_t next_change(const SimEpisodes& episodes, std::uint64_t seed, std::int64_t now_ns);
+[[nodiscard]] SimEpisodeLaw episode_law(SimChance chance, double share, std::int64_t length_ns);
+
+[[nodiscard]] bool in_episode(const SimEpisodeLaw& law, std::uint64_t seed, std::size_t stage,
+                              std::int64_t time_ns);
+/// The first begin or end after `time_ns`; INT64_MAX if there are none.
+[[nodiscard]] std::int64_t next_episode_edge(const SimEpisodeLaw& law, std::uint64_t seed, std::size_t stage,
+                                             std::int64_t time_ns);
 
 }  // namespace slackline

@@ -40,12 +40,16 @@ struct SimStageState {
   std::int32_t joined;  // a process has driven this stage
   SimRequests tidings;  // to whom the job reports
 
+  std::int32_t throttled;      // its GPUs run at throttled_mhz at most
+  std::int32_t intruded;       // another process is on its GPUs
+  std::int64_t episode_ns;     // when one of these begins or ends next, or kNever
+  std::int32_t throttled_mhz;  // one of its clocks
+  std::int32_t stuck_mhz;      // one of its clocks, above which no request takes effect
+
   std::int32_t running_kind;  // or kIdle
   double remaining;           // of the running instruction: 1 to 0
   double noise_factor;        // on its time
-  double energy_factor;       // on its power
-  std::int32_t throttled;     // an episode is on
-  std::int32_t intruded;
+  double energy_factor;       // on its energy
   std::int64_t updated_ns;
   std::int64_t completes_ns;  // or kNever
   std::uint64_t executions;
@@ -59,15 +63,16 @@ struct SimGpuState {
   std::int32_t current_mhz;
   std::int32_t pending_mhz;  // a request that has not taken effect, or 0
   std::int64_t pending_ns;
-  double power_w;
-  double total_j;  // at since_ns; grows with power_w since then
+  double power_w;  // before leakage
+  double total_j;  // at since_ns; grows with power_w and leakage since then
   std::int64_t since_ns;
   double tick_j;  // what the counter shows until the first tick after since_ns
   std::int64_t tick_ns;
   std::int64_t tick_phase_ns;
-  double shown_j;  // by the counter, last; for one that stops
-  std::int64_t shown_ns;
-  double reset_j;  // where it began anew
+  // Faults, each from its time on; or kNever.
+  std::int64_t counter_stops_ns;
+  std::int64_t counter_resets_ns;  // kNever once it has
+  std::int64_t lost_ns;
 };
 
 enum class SimActivity : std::int32_t { kFree = 0, kRunning, kComputing, kWaiting, kSleeping, kServing };
@@ -99,16 +104,9 @@ struct SimLayout {
   std::int64_t tick_ns;
   double noise;
   double energy_noise;
-  double leakage;  // rise of all power in leakage_ns, relative
-  double leakage_ns;
-  SimEpisodes throttling;
-  SimEpisodes intrusion;
-  std::int32_t throttle_mhz;
-  std::int32_t stuck_mhz;  // 0: not stuck
-  // Of the first GPU; kNever: not at all.
-  std::int64_t counter_stops_ns;
-  std::int64_t counter_resets_ns;
-  std::int64_t lost_ns;
+  double leakage_per_s;  // by which share of itself power grows
+  SimEpisodeLaw throttling;
+  SimEpisodeLaw intruder;
   std::uint64_t seed;
   std::int32_t observers_run_on;
   std::int32_t shut_down;

@@ -2,50 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
+#include <cstddef>
 
 namespace slackline {
 namespace {
 
 constexpr double kNanosecondsPerSecond = 1e9;
-/// What another process on the GPU does to ours.
-constexpr double kIntruderTime = 1.3;
+
+/// What another process on the same GPUs costs: they share the multiprocessors.
+constexpr double kIntruderSlowdown = 1.3;
 constexpr double kIntruderPower = 1.2;
-/// Independent streams of random numbers from one seed.
-enum Stream : std::uint64_t { kTimeStream = 0, kEnergyStream = 1, kThrottleStream = 2, kIntruderStream = 3 };
-
-/// A standard normal number by Box and Muller that depends on its arguments only.
-double normal(std::uint64_t seed, std::uint64_t stage, std::uint64_t execution) {
-  const std::uint64_t bits = mix(mix(mix(seed) ^ stage) ^ execution);
-  const double first = (static_cast<double>(bits >> 40) + 0.5) / 16777216.0;
-  const double second = static_cast<double>(bits & 0xffffff) / 16777216.0;
-  return std::sqrt(-2 * std::log(first)) * std::cos(2 * std::numbers::pi * second);
-}
-
-std::uint64_t index_of(SimLayout& world, const SimStageState& stage) {
-  return static_cast<std::uint64_t>(&stage - world.stages().data());
-}
-
-std::uint64_t seed_of(SimLayout& world, const SimStageState& stage, Stream stream) {
-  return mix(world.seed ^ static_cast<std::uint64_t>(stream) << 56) ^ index_of(world, stage);
-}
-
-/// What the GPU really runs at.
-std::int32_t effective_clock(const SimLayout& world, const SimStageState& stage, const SimGpuState& gpu) {
-  std::int32_t clock = gpu.current_mhz;
-  if (world.stuck_mhz != 0) clock = std::min(clock, world.stuck_mhz);
-  if (stage.throttled != 0) clock = std::min(clock, world.throttle_mhz);
-  return clock;
-}
-
-/// Energy at a constant power, but for leakage, which rises with time.
-double joules(const SimLayout& world, double power_w, std::int64_t from_ns, std::int64_t to_ns) {
-  const auto length = static_cast<double>(to_ns - from_ns);
-  const double energy = power_w * (length / kNanosecondsPerSecond);
-  if (world.leakage == 0) return energy;
-  const double middle = static_cast<double>(from_ns) / 2 + static_cast<double>(to_ns) / 2;
-  return energy * (1 + world.leakage * middle / world.leakage_ns);
-}
 
 /// The measured option at `clock`, or the nearest below it, or the lowest.
 const SimOptionRow& option_at(SimLayout& world, const SimStageState& stage, std::int32_t kind,
@@ -63,37 +29,63 @@ std::span<SimGpuState> gpus_of(SimLayout& world, const SimStageState& stage) {
                               static_cast<std::size_t>(stage.gpus));
 }
 
+SimStageState& stage_of(SimLayout& world, const SimGpuState& gpu) {
+  return world.stages()[static_cast<std::size_t>(gpu.stage)];
+}
+
+std::size_t index_of(SimLayout& world, const SimStageState& stage) {
+  return static_cast<std::size_t>(&stage - world.stages().data());
+}
+
+double slowdown(const SimStageState& stage) {
+  return stage.intruded != 0 ? kIntruderSlowdown : 1;
+}
+
+std::int32_t clock_of(const SimStageState& stage, const SimGpuState& gpu) {
+  return stage.throttled != 0 ? std::min(gpu.current_mhz, stage.throttled_mhz) : gpu.current_mhz;
+}
+
 /// Time of the running instruction at today's clocks: lockstep waits for the slowest GPU.
 double lockstep_seconds(SimLayout& world, const SimStageState& stage) {
   double slowest = 0;
   for (const SimGpuState& gpu : gpus_of(world, stage)) {
-    const std::int32_t clock = effective_clock(world, stage, gpu);
-    slowest = std::max(slowest, option_at(world, stage, stage.running_kind, clock).time_s);
+    slowest = std::max(slowest, option_at(world, stage, stage.running_kind, clock_of(stage, gpu)).time_s);
   }
-  return stage.intruded != 0 ? slowest * kIntruderTime : slowest;
+  return slowest;
 }
 
 std::int64_t last_tick(const SimLayout& world, const SimGpuState& gpu, std::int64_t time) {
+  time = std::min(time, gpu.counter_stops_ns);
   if (time < gpu.tick_phase_ns) return 0;
   return time - (time - gpu.tick_phase_ns) % world.tick_ns;
+}
+
+double seconds_of(std::int64_t ns) {
+  return static_cast<double>(ns) / kNanosecondsPerSecond;
+}
+
+/// The integral of power until `time`, which is not before since_ns. Power is linear in time, so its mean is
+/// that at half time.
+double joules_at(const SimLayout& world, const SimGpuState& gpu, std::int64_t time) {
+  const double seconds = seconds_of(time - gpu.since_ns);
+  const double half_time = seconds_of(gpu.since_ns) + seconds / 2;
+  return gpu.total_j + gpu.power_w * (seconds * (1 + world.leakage_per_s * half_time));
 }
 
 /// Books the energy and the work done since the last change.
 void settle(SimLayout& world, SimStageState& stage) {
   for (SimGpuState& gpu : gpus_of(world, stage)) {
     const std::int64_t tick = last_tick(world, gpu, world.now_ns);
-    const auto joules_at = [&](std::int64_t time) {
-      return gpu.total_j + joules(world, gpu.power_w, gpu.since_ns, time);
-    };
     if (tick >= gpu.since_ns) {
-      gpu.tick_j = joules_at(tick);
+      gpu.tick_j = joules_at(world, gpu, tick);
       gpu.tick_ns = tick;
     }
-    gpu.total_j = joules_at(world.now_ns);
+    gpu.total_j = joules_at(world, gpu, world.now_ns);
     gpu.since_ns = world.now_ns;
   }
   if (stage.running_kind != kIdle && world.now_ns > stage.updated_ns) {
-    const double duration_ns = lockstep_seconds(world, stage) * stage.noise_factor * kNanosecondsPerSecond;
+    const double duration_ns =
+        lockstep_seconds(world, stage) * stage.noise_factor * slowdown(stage) * kNanosecondsPerSecond;
     const double done = static_cast<double>(world.now_ns - stage.updated_ns) / duration_ns;
     stage.remaining = std::max(0.0, stage.remaining - done);
   }
@@ -109,28 +101,89 @@ void look_ahead(SimLayout& world, SimStageState& stage) {
     return;
   }
   const double seconds = lockstep_seconds(world, stage);
-  const double left_ns = stage.remaining * seconds * stage.noise_factor * kNanosecondsPerSecond;
+  const double left_ns =
+      stage.remaining * seconds * stage.noise_factor * slowdown(stage) * kNanosecondsPerSecond;
   constexpr double kCenturyNs = 3e18;  // keeps the sum in 63 bits, whatever the profile says
   stage.completes_ns = world.now_ns + static_cast<std::int64_t>(std::ceil(std::min(left_ns, kCenturyNs)));
   for (SimGpuState& gpu : gpus_of(world, stage)) {
-    const SimOptionRow& option =
-        option_at(world, stage, stage.running_kind, effective_clock(world, stage, gpu));
-    const double energy = option.energy_j * stage.energy_factor;
-    gpu.power_w = (energy + stage.blocking_w * (seconds - option.time_s)) / seconds * intruder;
+    const SimOptionRow& option = option_at(world, stage, stage.running_kind, clock_of(stage, gpu));
+    // A slow execution draws less: what it takes in all does not depend on its time.
+    const double work_j = option.energy_j * stage.energy_factor;
+    const double waiting_j = stage.blocking_w * (seconds - option.time_s) * stage.noise_factor;
+    gpu.power_w = intruder * (work_j + waiting_j) / (seconds * stage.noise_factor);
+  }
+}
+
+/// Brings the stage's episodes up to now.
+void update_episodes(SimLayout& world, SimStageState& stage) {
+  const std::size_t index = index_of(world, stage);
+  const auto is_in = [&](const SimEpisodeLaw& law) {
+    return in_episode(law, world.seed, index, world.now_ns) ? 1 : 0;
+  };
+  const auto next_edge = [&](const SimEpisodeLaw& law) {
+    return next_episode_edge(law, world.seed, index, world.now_ns);
+  };
+  stage.throttled = is_in(world.throttling);
+  stage.intruded = is_in(world.intruder);
+  stage.episode_ns = std::min(next_edge(world.throttling), next_edge(world.intruder));
+}
+
+void apply_clocks(SimLayout& world) {
+  for (SimGpuState& gpu : world.gpus()) {
+    if (gpu.pending_mhz == 0 || gpu.pending_ns > world.now_ns) continue;
+    SimStageState& stage = stage_of(world, gpu);
+    settle(world, stage);
+    gpu.current_mhz = gpu.pending_mhz;
+    gpu.pending_mhz = 0;
+    look_ahead(world, stage);
+  }
+}
+
+void apply_accidents(SimLayout& world) {
+  for (SimStageState& stage : world.stages()) {
+    if (stage.episode_ns > world.now_ns) continue;
+    settle(world, stage);
+    update_episodes(world, stage);
+    look_ahead(world, stage);
+  }
+  for (SimGpuState& gpu : world.gpus()) {
+    if (gpu.counter_resets_ns > world.now_ns) continue;
+    settle(world, stage_of(world, gpu));
+    gpu.total_j = 0;
+    gpu.tick_j = 0;
+    gpu.tick_ns = world.now_ns;
+    gpu.counter_resets_ns = kNever;
+    look_ahead(world, stage_of(world, gpu));
+  }
+}
+
+void finish_instructions(SimLayout& world) {
+  for (SimStageState& stage : world.stages()) {
+    if (stage.completes_ns > world.now_ns) continue;
+    settle(world, stage);
+    stage.running_kind = kIdle;
+    look_ahead(world, stage);
   }
 }
 
 }  // namespace
 
+void begin_physics(SimLayout& world) {
+  for (SimStageState& stage : world.stages()) {
+    update_episodes(world, stage);
+    look_ahead(world, stage);
+  }
+}
+
 void begin_instruction(SimLayout& world, SimStageState& stage, InstructionKind kind) {
   settle(world, stage);
   stage.running_kind = static_cast<std::int32_t>(kind);
   stage.remaining = 1;
-  const std::uint64_t index = index_of(world, stage);
-  stage.noise_factor = std::max(0.1, 1 + world.noise * normal(world.seed, index, stage.executions));
-  stage.energy_factor = std::max(
-      0.1, 1 + world.energy_noise * normal(mix(world.seed ^ static_cast<std::uint64_t>(kEnergyStream) << 56),
-                                           index, stage.executions));
+  const auto factor = [&](SimChance chance, double noise) {
+    return std::max(0.1, 1 + noise * normal(world.seed, chance, index_of(world, stage), stage.executions));
+  };
+  stage.noise_factor = factor(SimChance::kTime, world.noise);
+  stage.energy_factor = factor(SimChance::kEnergy, world.energy_noise);
   ++stage.executions;
   look_ahead(world, stage);
 }
@@ -142,6 +195,7 @@ void abort_instruction(SimLayout& world, SimStageState& stage) {
 }
 
 void request_clock(SimLayout& world, SimGpuState& gpu, std::int32_t clock_mhz) {
+  clock_mhz = std::min(clock_mhz, stage_of(world, gpu).stuck_mhz);
   const std::int32_t target = gpu.pending_mhz != 0 ? gpu.pending_mhz : gpu.current_mhz;
   if (target == clock_mhz) return;
   gpu.pending_mhz = clock_mhz;
@@ -157,66 +211,31 @@ std::int64_t next_physical_event(SimLayout& world) {
   return next;
 }
 
-std::int64_t next_episode_change(SimLayout& world) {
+std::int64_t next_accident(SimLayout& world) {
   std::int64_t next = kNever;
-  for (const SimStageState& stage : world.stages()) {
-    next =
-        std::min({next, next_change(world.throttling, seed_of(world, stage, kThrottleStream), world.now_ns),
-                  next_change(world.intrusion, seed_of(world, stage, kIntruderStream), world.now_ns)});
-  }
+  for (const SimStageState& stage : world.stages()) next = std::min(next, stage.episode_ns);
+  for (const SimGpuState& gpu : world.gpus()) next = std::min(next, gpu.counter_resets_ns);
   return next;
 }
 
 void apply_physical_events(SimLayout& world) {
-  for (SimStageState& stage : world.stages()) {
-    const std::int32_t throttled =
-        is_in_episode(world.throttling, seed_of(world, stage, kThrottleStream), world.now_ns) ? 1 : 0;
-    const std::int32_t intruded =
-        is_in_episode(world.intrusion, seed_of(world, stage, kIntruderStream), world.now_ns) ? 1 : 0;
-    if (throttled == stage.throttled && intruded == stage.intruded) continue;
-    settle(world, stage);
-    stage.throttled = throttled;
-    stage.intruded = intruded;
-    look_ahead(world, stage);
-  }
-  for (SimGpuState& gpu : world.gpus()) {
-    if (gpu.pending_mhz == 0 || gpu.pending_ns > world.now_ns) continue;
-    SimStageState& stage = world.stages()[static_cast<std::size_t>(gpu.stage)];
-    settle(world, stage);
-    gpu.current_mhz = gpu.pending_mhz;
-    gpu.pending_mhz = 0;
-    look_ahead(world, stage);
-  }
-  for (SimStageState& stage : world.stages()) {
-    if (stage.completes_ns > world.now_ns) continue;
-    settle(world, stage);
-    stage.running_kind = kIdle;
-    look_ahead(world, stage);
-  }
+  apply_clocks(world);
+  apply_accidents(world);
+  finish_instructions(world);
 }
 
-SimCounter read_counter(SimLayout& world, SimGpuState& gpu) {
-  const bool is_first = &gpu == world.gpus().data();
-  if (is_first && world.now_ns >= world.counter_stops_ns) return {gpu.shown_j, gpu.shown_ns};
-  const std::int64_t tick = last_tick(world, gpu, world.now_ns);
-  SimCounter counter{gpu.tick_j, gpu.tick_ns};
-  if (tick >= gpu.since_ns) {
-    counter = {gpu.total_j + joules(world, gpu.power_w, gpu.since_ns, tick), tick};
-  }
-  if (is_first && world.now_ns >= world.counter_resets_ns && gpu.reset_j == 0) gpu.reset_j = counter.total_j;
-  counter.total_j -= gpu.reset_j;
-  gpu.shown_j = counter.total_j;
-  gpu.shown_ns = counter.tick_ns;
-  return counter;
-}
-
-std::int32_t observed_mhz(SimLayout& world, const SimGpuState& gpu) {
-  return effective_clock(world, world.stages()[static_cast<std::size_t>(gpu.stage)], gpu);
+std::int32_t running_clock(SimLayout& world, const SimGpuState& gpu) {
+  return clock_of(stage_of(world, gpu), gpu);
 }
 
 double power_now(const SimLayout& world, const SimGpuState& gpu) {
-  if (world.leakage == 0) return gpu.power_w;
-  return gpu.power_w * (1 + world.leakage * static_cast<double>(world.now_ns) / world.leakage_ns);
+  return gpu.power_w * (1 + world.leakage_per_s * seconds_of(world.now_ns));
+}
+
+SimCounter read_counter(const SimLayout& world, const SimGpuState& gpu) {
+  const std::int64_t tick = last_tick(world, gpu, world.now_ns);
+  if (tick < gpu.since_ns) return {gpu.tick_j, gpu.tick_ns};
+  return {joules_at(world, gpu, tick), tick};
 }
 
 }  // namespace slackline

@@ -14,6 +14,7 @@
 #include <climits>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <new>
 #include <set>
 #include <utility>
@@ -116,12 +117,15 @@ bool may_advance(SimLayout& world) {
   return has_job;
 }
 
+/// Accidents alone do not let virtual time go on: there is always another one, and a job that waits for
+/// somebody outside would see hours pass.
 std::int64_t next_event(SimLayout& world) {
   std::int64_t next = next_physical_event(world);
   for (const SimParticipantState& participant : world.participants()) {
     if (participant.activity == SimActivity::kSleeping) next = std::min(next, participant.wake_ns);
   }
-  return next;
+  if (next == kNever && world.pace == 0) return kNever;
+  return std::min(next, next_accident(world));
 }
 
 /// Everything that is due at `now_ns` happens, and those who waited for it run again.
@@ -139,7 +143,7 @@ void advance_virtual_time(SimLayout& world) {
   while (may_advance(world)) {
     const std::int64_t next = next_event(world);
     if (next == kNever) return;
-    world.now_ns = std::max(world.now_ns, std::min(next, next_episode_change(world)));
+    world.now_ns = std::max(world.now_ns, next);
     process_events(world);
   }
 }
@@ -148,7 +152,7 @@ void follow_wall_time(SimLayout& world) {
   const auto now =
       static_cast<std::int64_t>(static_cast<double>(wall_ns() - world.wall_start_ns) * world.pace);
   while (true) {
-    const std::int64_t next = std::min(next_event(world), next_episode_change(world));
+    const std::int64_t next = next_event(world);
     if (next > now) break;
     world.now_ns = std::max(world.now_ns, next);
     process_events(world);
@@ -185,6 +189,26 @@ void remove_dead(SimLayout& world) {
   }
 }
 
+/// Highest first.
+std::vector<std::int32_t> clocks_of(SimLayout& world, const SimStageState& stage) {
+  std::set<std::int32_t, std::greater<>> clocks;
+  for (const InstructionKind kind : kInstructionKinds) {
+    const auto k = static_cast<std::size_t>(kind);
+    for (std::int32_t i = 0; i < stage.option_count[k]; ++i) {
+      clocks.insert(world.options()[static_cast<std::size_t>(stage.first_option[k] + i)].clock_mhz);
+    }
+  }
+  return {clocks.begin(), clocks.end()};
+}
+
+/// The highest of these clocks that is not above `limit`, or else the lowest; 0 for a stage without any.
+std::int32_t clock_within(const std::vector<std::int32_t>& clocks, Megahertz limit) {
+  if (clocks.empty()) return 0;
+  const auto found =
+      std::find_if(clocks.begin(), clocks.end(), [&](std::int32_t clock) { return clock <= limit.value(); });
+  return found == clocks.end() ? clocks.back() : *found;
+}
+
 void advance(SimLayout& world) {
   if (world.pace == 0) {
     advance_virtual_time(world);
@@ -198,13 +222,23 @@ void advance(SimLayout& world) {
 /// Holds the world's lock. A process that died with it leaves plain data, each field of which is still valid.
 class SimWorld::Guard {
  public:
-  explicit Guard(const SimWorld& world) : world_(*world.layout_) {
+  explicit Guard(const SimWorld& world) : owner_(world), world_(*world.layout_) {
     if (::pthread_mutex_lock(&world_.mutex) == EOWNERDEAD) ::pthread_mutex_consistent(&world_.mutex);
     if (world_.pace != 0) follow_wall_time(world_);
   }
   Guard(const Guard&) = delete;
   Guard& operator=(const Guard&) = delete;
   ~Guard() { ::pthread_mutex_unlock(&world_.mutex); }
+
+  [[nodiscard]] bool is_lost(GpuId gpu) const { return world_.now_ns >= world_.gpus()[gpu.index()].lost_ns; }
+  /// DeviceError if the driver has lost it.
+  [[nodiscard]] SimGpuState& reachable(GpuId gpu, const char* operation) const {
+    if (is_lost(gpu)) throw DeviceError(operation, owner_.label(gpu), kLost);
+    return world_.gpus()[gpu.index()];
+  }
+  [[nodiscard]] const SimStageState& stage_of(const SimGpuState& gpu) const {
+    return world_.stages()[static_cast<std::size_t>(gpu.stage)];
+  }
 
   /// Waits until somebody has let `participant` run again.
   void block(SimParticipantState& participant) {
@@ -228,6 +262,7 @@ class SimWorld::Guard {
   }
 
  private:
+  const SimWorld& owner_;
   SimLayout& world_;
 };
 
@@ -253,22 +288,17 @@ void SimWorld::create(const std::string& path, const std::vector<SimStage>& stag
   world.tick_ns = std::max<std::int64_t>(1, to_nanoseconds(options.counter_period));
   world.noise = options.noise;
   world.energy_noise = options.energy_noise;
-  world.leakage = options.leakage;
-  world.leakage_ns = std::max(1.0, options.leakage_time.value() * kNanosecondsPerSecond);
-  world.throttling = SimEpisodes::of(options.throttle_share, options.throttle_length.value());
-  world.throttle_mhz = options.throttle_clock.value();
-  world.intrusion = SimEpisodes::of(options.intruder_share, options.intruder_length.value());
-  world.stuck_mhz = options.stuck_clock.value_or(Megahertz(0)).value();
-  const auto or_never = [](const std::optional<Seconds>& time) {
-    return time ? to_nanoseconds(*time) : kNever;
+  world.leakage_per_s = options.leakage / options.leakage_time.value();
+  const auto law = [](SimChance chance, const SimEpisodes& episodes) {
+    return episode_law(chance, episodes.share, to_nanoseconds(episodes.length));
   };
-  world.counter_stops_ns = or_never(options.counter_stops);
-  world.counter_resets_ns = or_never(options.counter_resets);
-  world.lost_ns = or_never(options.lost);
+  world.throttling = law(SimChance::kThrottling, options.throttling);
+  world.intruder = law(SimChance::kIntruder, options.intruder);
   world.seed = options.seed;
   world.stage_count = static_cast<std::int32_t>(stages.size());
   world.gpu_count = static_cast<std::int32_t>(gpus);
   world.option_count = static_cast<std::int32_t>(rows);
+  constexpr Megahertz kNoLimit(INT32_MAX);
   std::int32_t next_gpu = 0;
   std::int32_t next_row = 0;
   for (std::size_t s = 0; s < stages.size(); ++s) {
@@ -279,29 +309,36 @@ void SimWorld::create(const std::string& path, const std::vector<SimStage>& stag
     state.blocking_w = stages[s].blocking_power.value();
     state.running_kind = kIdle;
     state.completes_ns = kNever;
-    std::int32_t highest = 0;
     for (const auto& [kind, list] : stages[s].instructions) {
       state.first_option[static_cast<std::size_t>(kind)] = next_row;
       state.option_count[static_cast<std::size_t>(kind)] = static_cast<std::int32_t>(list.size());
       for (const SimOption& option : list) {
         world.options()[static_cast<std::size_t>(next_row++)] = {option.clock.value(), option.time.value(),
                                                                  option.energy.value()};
-        highest = std::max(highest, option.clock.value());
       }
     }
+    const std::vector<std::int32_t> clocks = clocks_of(world, state);
+    state.throttled_mhz = clock_within(clocks, options.throttled_clock);
+    state.stuck_mhz = clock_within(clocks, options.stuck_clock.value_or(kNoLimit));
     for (int g = 0; g < stages[s].gpus; ++g) {
       SimGpuState& gpu = world.gpus()[static_cast<std::size_t>(next_gpu)];
       gpu = {};
       gpu.stage = static_cast<std::int32_t>(s);
-      gpu.highest_mhz = highest;
-      gpu.current_mhz = highest;
-      gpu.power_w = state.blocking_w;
+      gpu.highest_mhz = clock_within(clocks, kNoLimit);
+      gpu.current_mhz = state.stuck_mhz;
       // Counters of different GPUs tick at different moments; the golden ratio spreads them evenly.
       gpu.tick_phase_ns = static_cast<std::int64_t>(std::fmod(0.618033988749895 * (next_gpu + 1), 1.0) *
                                                     static_cast<double>(world.tick_ns));
+      const auto of_first = [&](const std::optional<Seconds>& time) {
+        return time && next_gpu == 0 ? to_nanoseconds(*time) : kNever;
+      };
+      gpu.counter_stops_ns = of_first(options.counter_stops);
+      gpu.counter_resets_ns = of_first(options.counter_resets);
+      gpu.lost_ns = of_first(options.lost);
       ++next_gpu;
     }
   }
+  begin_physics(world);
   pthread_mutexattr_t attributes{};
   ::pthread_mutexattr_init(&attributes);
   ::pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
@@ -450,43 +487,33 @@ void SimWorld::shut_down() {
   }
 }
 
-std::vector<Megahertz> SimWorld::supported_clocks(GpuId gpu) const {
-  const auto stage_index = static_cast<std::size_t>(layout_->gpus()[gpu.index()].stage);
-  const SimStageState& stage = layout_->stages()[stage_index];
-  std::set<std::int32_t> clocks;
-  for (const InstructionKind kind : kInstructionKinds) {
-    const auto k = static_cast<std::size_t>(kind);
-    for (std::int32_t i = 0; i < stage.option_count[k]; ++i) {
-      clocks.insert(layout_->options()[static_cast<std::size_t>(stage.first_option[k] + i)].clock_mhz);
-    }
-  }
-  std::vector<Megahertz> falling;
-  for (auto clock = clocks.rbegin(); clock != clocks.rend(); ++clock) falling.emplace_back(*clock);
-  return falling;
+std::string SimWorld::label(GpuId gpu) const {
+  return "sim:" + path_ + "#" + std::to_string(gpu.value());
 }
 
-SimGpuState& SimWorld::at(GpuId gpu) const {
-  if (gpu == GpuId(0) && layout_->now_ns >= layout_->lost_ns) {
-    throw DeviceError("reach", "sim:" + path_ + "#0", "the GPU is lost");
-  }
-  return layout_->gpus()[gpu.index()];
+std::vector<Megahertz> SimWorld::supported_clocks(GpuId gpu) const {
+  const Guard guard(*this);
+  const SimGpuState& state = guard.reachable(gpu, "list clocks");
+  std::vector<Megahertz> supported;
+  for (const std::int32_t clock : clocks_of(*layout_, guard.stage_of(state))) supported.emplace_back(clock);
+  return supported;
 }
 
 void SimWorld::lock_clock(GpuId gpu, Megahertz clock) {
-  const std::vector<Megahertz> supported = supported_clocks(gpu);
-  if (std::find(supported.begin(), supported.end(), clock) == supported.end()) {
-    throw DeviceError("lock clock", "sim:" + path_ + "#" + std::to_string(gpu.value()),
-                      std::to_string(clock.value()) + " MHz is not supported");
-  }
+  constexpr const char* kOperation = "lock clock";
   const Guard guard(*this);
-  SimGpuState& state = at(gpu);
+  SimGpuState& state = guard.reachable(gpu, kOperation);
+  const std::vector<std::int32_t> clocks = clocks_of(*layout_, guard.stage_of(state));
+  if (std::find(clocks.begin(), clocks.end(), clock.value()) == clocks.end()) {
+    throw DeviceError(kOperation, label(gpu), std::to_string(clock.value()) + " MHz is not supported");
+  }
   state.locked_mhz = clock.value();
   request_clock(*layout_, state, clock.value());
 }
 
 void SimWorld::unlock_clock(GpuId gpu) {
   const Guard guard(*this);
-  SimGpuState& state = layout_->gpus()[gpu.index()];  // also of one that is lost: there is no lock left
+  SimGpuState& state = guard.reachable(gpu, "unlock clock");
   state.locked_mhz = 0;
   request_clock(*layout_, state, state.highest_mhz);
 }
@@ -499,40 +526,46 @@ std::optional<Megahertz> SimWorld::locked_clock(GpuId gpu) {
 
 Megahertz SimWorld::observed_clock(GpuId gpu) {
   const Guard guard(*this);
-  return Megahertz(observed_mhz(*layout_, at(gpu)));
+  return Megahertz(running_clock(*layout_, guard.reachable(gpu, "read clock")));
+}
+
+EventReasons SimWorld::event_reasons(GpuId gpu) {
+  const Guard guard(*this);
+  const SimGpuState& state = guard.reachable(gpu, "read event reasons");
+  EventReasons reasons;
+  if (state.locked_mhz != 0) reasons |= EventReason::kUserSet;
+  if (guard.stage_of(state).throttled != 0) reasons |= EventReason::kThermal;
+  return reasons;
 }
 
 EnergyReading SimWorld::energy(GpuId gpu) {
   const Guard guard(*this);
-  const SimCounter counter = read_counter(*layout_, at(gpu));
+  const SimCounter counter = read_counter(*layout_, guard.reachable(gpu, "read energy"));
   return {Joules(counter.total_j), from_nanoseconds(counter.tick_ns)};
 }
 
 Watts SimWorld::power(GpuId gpu) {
   const Guard guard(*this);
-  return Watts(power_now(*layout_, at(gpu)));
-}
-
-EventReasons SimWorld::event_reasons(GpuId gpu) {
-  const Guard guard(*this);
-  const SimGpuState& state = at(gpu);
-  EventReasons reasons;
-  if (state.locked_mhz != 0) reasons |= EventReason::kUserSet;
-  if (layout_->stages()[static_cast<std::size_t>(state.stage)].throttled != 0)
-    reasons |= EventReason::kThermal;
-  return reasons;
+  return Watts(power_now(*layout_, guard.reachable(gpu, "read power")));
 }
 
 std::vector<int> SimWorld::processes(GpuId gpu) {
+  constexpr int kIntruder = 0;
   const Guard guard(*this);
-  const std::int32_t stage = at(gpu).stage;
-  std::vector<int> pids;
+  const SimGpuState& state = guard.reachable(gpu, "list processes");
+  std::vector<int> processes;
   for (const SimParticipantState& participant : layout_->participants()) {
-    const bool drives_it = participant.activity != SimActivity::kFree && participant.is_job != 0;
-    if (drives_it && participant.stage == stage) pids.push_back(participant.pid);
+    const bool drives = participant.activity != SimActivity::kFree && participant.is_job != 0 &&
+                        participant.stage == state.stage;
+    if (drives && is_alive({participant.pid, participant.start_time})) processes.push_back(participant.pid);
   }
-  if (layout_->stages()[static_cast<std::size_t>(stage)].intruded != 0) pids.push_back(0);
-  return pids;
+  if (guard.stage_of(state).intruded != 0) processes.push_back(kIntruder);
+  return processes;
+}
+
+bool SimWorld::is_lost(GpuId gpu) {
+  const Guard guard(*this);
+  return guard.is_lost(gpu);
 }
 
 SimWorld::Participant::Participant(Participant&& other) noexcept

@@ -48,6 +48,7 @@ void EnergyMeter::follow() {
   } catch (const DeviceError& error) {
     fault = error.what();
   }
+  timeline_.reset();  // simulated time would wait for who has stopped looking
   {
     const std::lock_guard lock(mutex_);
     ended_ = true;

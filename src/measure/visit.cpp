@@ -28,6 +28,9 @@ constexpr std::array kWindowLengths{0.5, 1.0, 1.5};
 constexpr double kDependent = 0.02;
 /// Share of the time below which waiting is not an activity of its own.
 constexpr double kCrumbs = 0.01;
+/// A run that takes this many times the median, and the most of them, relatively, that do not count.
+constexpr double kHiccup = 2;
+constexpr double kMostHiccups = 0.05;
 /// Errors below this, relative to the value, are the rounding of sums.
 constexpr double kRounding = 1e-9;
 
@@ -218,6 +221,22 @@ Estimate mean_of(const std::vector<double>& samples) {
   return mean;
 }
 
+/// Runs that took so much longer than their kind does that something else happened: a library that loaded, a
+/// host that slept. Not where they are many.
+std::vector<Span> hiccups_of(const std::vector<Run>& runs) {
+  std::map<InstructionKind, std::vector<const Run*>> kinds;
+  for (const Run& run : runs) kinds[run.kind].push_back(&run);
+  std::vector<Span> hiccups;
+  for (auto& [kind, all] : kinds) {
+    std::ranges::sort(all, {}, &Run::time);
+    const auto limit = all[all.size() / 2]->time() * kHiccup;
+    const auto first = std::ranges::upper_bound(all, limit, {}, &Run::time);
+    if (static_cast<double>(all.end() - first) > kMostHiccups * static_cast<double>(all.size())) continue;
+    for (auto run = first; run != all.end(); ++run) hiccups.push_back((*run)->span);
+  }
+  return hiccups;
+}
+
 /// A GPU's share of the mean over all; their noise may be the same, so the error does not shrink.
 void add_share(Estimate& mean, const Estimate& one, std::size_t gpus) {
   mean.value += one.value / static_cast<double>(gpus);
@@ -293,7 +312,9 @@ CounterEstimate estimate_from(Rows rows, const Groups& groups, std::size_t kinds
 }  // namespace
 
 VisitEstimate estimate(const VisitRecord& seen) {
-  const VisitRecord record = with_short_gaps_closed(seen);
+  VisitRecord record = with_short_gaps_closed(seen);
+  const std::vector<Span> hiccups = hiccups_of(record.runs);
+  record.left_out.insert(record.left_out.end(), hiccups.begin(), hiccups.end());
   const std::vector<Span> left_out = spans_left_out(record);
   std::set<InstructionKind> present;
   std::map<InstructionKind, std::vector<double>> times;

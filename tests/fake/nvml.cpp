@@ -58,6 +58,12 @@ struct PciInfo {
   char bus_id[32];
 };
 static_assert(sizeof(PciInfo) == 68);
+struct ProcessInfo {
+  unsigned pid;
+  unsigned long long memory;
+  unsigned gpu_instance, compute_instance;
+};
+static_assert(sizeof(ProcessInfo) == 24);
 struct Temperature {
   unsigned version, sensor;
   int celsius;
@@ -284,8 +290,8 @@ void ask_for_clock(FakeNvmlState::Gpu& gpu, unsigned mhz) {
   gpu.clock_asked_ns = now;
 }
 
-template <class Ask>
-Return fill(unsigned* count, unsigned* values, unsigned length, const Ask& ask) {
+template <class Value, class Ask>
+Return fill(unsigned* count, Value* values, unsigned length, const Ask& ask) {
   if (count == nullptr || values == nullptr) return kInvalid;
   const bool fits = length <= *count;
   *count = length;
@@ -444,6 +450,14 @@ Return nvmlDeviceGetPowerUsage(Device device, unsigned* value) {
 Return nvmlDeviceGetTemperature(Device device, unsigned, unsigned* celsius) {
   return read("nvmlDeviceGetTemperature", device, celsius, [](FakeNvmlState::Gpu&) { return 41; });
 }
+Return nvmlDeviceGetComputeRunningProcesses_v3(Device device, unsigned* count, ProcessInfo* infos) {
+  return gpu_call(
+      "nvmlDeviceGetComputeRunningProcesses_v3", device, "", [&](const Faults& faults, FakeNvmlState::Gpu&) {
+        return fill(count, infos, static_cast<unsigned>(faults.value.value_or(0)), [](unsigned i) {
+          return ProcessInfo{4000 + i, 1ULL << 30, ~0U, ~0U};
+        });
+      });
+}
 Return nvmlDeviceGetArchitecture(Device device, unsigned* architecture) {
   return read("nvmlDeviceGetArchitecture", device, architecture, [](FakeNvmlState::Gpu&) { return 9; });
 }
@@ -460,6 +474,12 @@ Return nvmlDeviceGetHandleByIndex(unsigned, Device*) {
 }
 Return nvmlDeviceGetPciInfo(Device, void*) {
   return old_name("nvmlDeviceGetPciInfo");
+}
+Return nvmlDeviceGetComputeRunningProcesses(Device, unsigned*, void*) {
+  return old_name("nvmlDeviceGetComputeRunningProcesses");
+}
+Return nvmlDeviceGetComputeRunningProcesses_v2(Device, unsigned*, void*) {
+  return old_name("nvmlDeviceGetComputeRunningProcesses_v2");
 }
 Return nvmlDeviceSetPowerManagementLimit(Device device, unsigned) {
   return forbidden("nvmlDeviceSetPowerManagementLimit", device);

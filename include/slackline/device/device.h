@@ -86,11 +86,11 @@ class Device {
   [[nodiscard]] virtual Seconds energy_refresh_period() = 0;
   /// Whether readings of the counter say when it refreshed, rather than when they were made.
   [[nodiscard]] virtual bool dates_refreshes() const { return false; }
-  /// The processes that compute on the GPU right now, as the driver counts them; nothing where it does not
-  /// tell.
-  [[nodiscard]] virtual std::optional<std::vector<int>> processes(GpuId /*gpu*/) { return std::nullopt; }
   [[nodiscard]] virtual Watts power(GpuId gpu) = 0;
   [[nodiscard]] virtual Watts power_cap(GpuId gpu) = 0;
+  /// Processes that compute on the GPU right now, by the numbers that the driver gives, which may be of
+  /// another PID namespace. Nothing where the driver does not tell.
+  [[nodiscard]] virtual std::optional<std::vector<int>> processes(GpuId /*gpu*/) { return std::nullopt; }
   /// Degrees Celsius.
   [[nodiscard]] virtual double temperature(GpuId gpu) = 0;
 

@@ -57,6 +57,7 @@ class NvmlDevice : public Device {
   [[nodiscard]] Watts power(GpuId gpu) override;
   [[nodiscard]] Watts power_cap(GpuId gpu) override;
   [[nodiscard]] double temperature(GpuId gpu) override;
+  [[nodiscard]] std::optional<std::vector<int>> processes(GpuId gpu) override;
   [[nodiscard]] std::unique_ptr<Timeline> make_timeline() override;
   void shut_down_timelines() override { end_->shut_down(); }
 

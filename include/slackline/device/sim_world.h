@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,6 +14,13 @@
 
 namespace slackline {
 
+/// Something that befalls all GPUs of a stage together from time to time, at moments that the seed decides.
+struct SimEpisodes {
+  /// Of the time, up to a half; 0: never.
+  double share = 0;
+  Seconds length{1};
+};
+
 /// How simulated GPUs behave beside their measurements.
 struct SimOptions {
   /// Simulated seconds a wall second; 0: virtual time, as fast as the host can and independent of it.
@@ -21,29 +29,29 @@ struct SimOptions {
   Seconds counter_period{0.100};
   /// Standard deviation of an instruction's time, relative.
   double noise = 0;
-  /// The same of its energy, beside what its time does to that.
+  /// The same of its energy, which is independent of its time.
   double energy_noise = 0;
   std::uint64_t seed = 1;
 
-  /// Share of the time, in episodes of `throttle_length`, that a stage's GPUs run at `throttle_clock` at
-  /// most, and say so.
-  double throttle_share = 0;
-  Seconds throttle_length{1};
-  Megahertz throttle_clock{1110};
-  /// Share of the time that another process is on a stage's GPUs: what runs takes 1.3 times as long, and they
-  /// draw 1.2 times as much.
-  double intruder_share = 0;
-  Seconds intruder_length{1};
-  /// All power rises by this much, relative, in `leakage_time`, and on.
+  /// The GPUs get too hot: they run at `throttled_clock` or, if they have no such clock, at their next below.
+  SimEpisodes throttling;
+  Megahertz throttled_clock{1110};
+  /// Another process, 0 by its number, uses the GPUs: instructions take 1.3 times as long, and power is 1.2
+  /// times as high.
+  SimEpisodes intruder;
+  /// By which share of itself all power has grown after `leakage_time`, and again after as much time.
   double leakage = 0;
-  Seconds leakage_time{3600};
+  Seconds leakage_time{60};
 
-  // Faults. The first GPU's counter stands still, or begins at 0 again; the GPU is lost; no GPU runs above
-  // `stuck_clock`, whatever is asked of it.
-  std::optional<Seconds> counter_stops{};
-  std::optional<Seconds> counter_resets{};
-  std::optional<Seconds> lost{};
-  std::optional<Megahertz> stuck_clock{};
+  // Faults. The first three are of GPU 0.
+  /// From when on its energy counter stands still.
+  std::optional<Seconds> counter_stops;
+  /// When its energy counter starts again from zero.
+  std::optional<Seconds> counter_resets;
+  /// From when on the driver has lost it. What the job runs goes on.
+  std::optional<Seconds> lost;
+  /// No GPU ever runs above it, whatever is asked for, and no reason is told.
+  std::optional<Megahertz> stuck_clock;
 };
 
 struct SimOption {
@@ -60,7 +68,6 @@ struct SimStage {
 };
 
 struct SimLayout;
-struct SimGpuState;
 
 /// A node of simulated GPUs in a file that several processes map: the training ranks and whoever owns the
 /// clocks. Like real GPUs they outlive every process: a lock stays until someone undoes it.
@@ -77,6 +84,7 @@ class SimWorld {
   /// Whether a participant belongs to the job. Time stands still without any that does.
   enum class Role { kJob, kObserver };
   using Channel = std::uint64_t;
+  static constexpr const char* kLost = "GPU is lost";
 
   /// Makes the file, which must not exist. DeviceError if it cannot.
   static void create(const std::string& path, const std::vector<SimStage>& stages, const SimOptions& options);
@@ -123,19 +131,21 @@ class SimWorld {
   void unlock_clock(GpuId gpu);
   [[nodiscard]] std::optional<Megahertz> locked_clock(GpuId gpu);
   [[nodiscard]] Megahertz observed_clock(GpuId gpu);
+  [[nodiscard]] EventReasons event_reasons(GpuId gpu);
+  /// Falls at a reset.
   [[nodiscard]] EnergyReading energy(GpuId gpu);
   [[nodiscard]] Watts power(GpuId gpu);
-  [[nodiscard]] EventReasons event_reasons(GpuId gpu);
-  /// The process that drives the GPU's stage, if there is one; and 0 for an intruder.
+  /// The one that drives the stage, and 0 while an intruder is there.
   [[nodiscard]] std::vector<int> processes(GpuId gpu);
+  /// The driver does not reach it any more.
+  [[nodiscard]] bool is_lost(GpuId gpu);
   [[nodiscard]] Seconds counter_period() const;
 
  private:
   friend class Participant;
   class Guard;
-  /// DeviceError if it has been lost.
-  [[nodiscard]] SimGpuState& at(GpuId gpu) const;
   int join(Role role, int stage);
+  [[nodiscard]] std::string label(GpuId gpu) const;
 
   std::string path_;
   SimLayout* layout_ = nullptr;
@@ -178,7 +188,8 @@ class SimWorld::Participant {
 /// The seam over a world's GPUs.
 class SimDevice : public Device {
  public:
-  explicit SimDevice(std::shared_ptr<SimWorld> world) : world_(std::move(world)) {}
+  explicit SimDevice(std::shared_ptr<SimWorld> world)
+      : world_(std::move(world)), last_energy_(static_cast<std::size_t>(world_->gpus())) {}
   [[nodiscard]] const std::shared_ptr<SimWorld>& world() const { return world_; }
 
   [[nodiscard]] std::string spec() const override;
@@ -194,7 +205,8 @@ class SimDevice : public Device {
   [[nodiscard]] std::optional<std::vector<int>> processes(GpuId gpu) override {
     return world_->processes(gpu);
   }
-  [[nodiscard]] EnergyReading energy(GpuId gpu) override { return world_->energy(gpu); }
+  /// As real drivers' devices: a counter that was reset is one DeviceError, then it counts from there.
+  [[nodiscard]] EnergyReading energy(GpuId gpu) override;
   [[nodiscard]] Seconds energy_refresh_period() override { return world_->counter_period(); }
   [[nodiscard]] bool dates_refreshes() const override { return true; }
   [[nodiscard]] Watts power(GpuId gpu) override { return world_->power(gpu); }
@@ -205,6 +217,8 @@ class SimDevice : public Device {
 
  private:
   std::shared_ptr<SimWorld> world_;
+  std::mutex energy_mutex_;
+  std::vector<Joules> last_energy_;
 };
 
 /// Time of a world, for one thread.

@@ -94,7 +94,8 @@ struct VisitEstimate {
 ///
 /// Errors from few groups or runs are widened as Student's t is, so that 1.96 of them hold 95 %.
 ///
-/// Runs and refreshes that touch a left out span do not count. Energies are means over the GPUs.
+/// Runs and refreshes that touch a left out span do not count, nor do runs of over twice the median time, if
+/// they are few. Energies are means over the GPUs.
 [[nodiscard]] VisitEstimate estimate(const VisitRecord& record);
 
 }  // namespace slackline
