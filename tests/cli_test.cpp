@@ -227,6 +227,15 @@ TEST_CASE("cli: a wrong flag ends with status 2, names the flag, and writes noth
       {{"plan", "toy-profile.yaml", "--microbatches", "3", "--colour", "red"}, "--colour"},
       {{"inspect", "toy-schedule.yaml", "--plan", "3"},
        "--plan: plan 3 does not exist; the schedule has plans 0 to 2"},
+      {{"import", "toy-profile.csv"}, "--output"},
+      {{"import", "toy-profile.csv", "-o", "/nonexistent/p.yaml"}, "/nonexistent/p.yaml: cannot write"},
+      {{"import", "missing.csv", "-o", "-"}, "missing.csv: cannot read"},
+      {{"import", "toy-profile.csv", "-o", "-", "--microbatches", "8"}, "--microbatches: a CSV holds means"},
+      {{"import", "toy-profile.csv", "-o", "-", "--warm-up-iterations", "8"}, "--warm-up-iterations: a CSV"},
+      {{"import", "toy-profile.csv", "-o", "-", "--blocking-power", "-1"}, "--blocking-power"},
+      {{"import", "toy-profile.csv", "-o", "-", "--tensor-parallel", "0"}, "--tensor-parallel"},
+      {{"import", "toy-profile.yaml", "-o", "-"}, "toy-profile.yaml:1: slackline: profile/1: unknown column"},
+      {{"import", "kareus", "-o", "-"}, "kareus: holds no node<n>/<MHz>/timers"},
       {{"inspect", "toy-schedule.yaml", "--plan", "-1"}, "--plan: plan -1 does not exist"},
       {{"inspect", "toy-profile.yaml"}, "expected 'schedule/1'"},
       {{"verify", "toy-schedule.yaml"}, "--profile"},
@@ -293,7 +302,7 @@ TEST_CASE("cli: help and version are no errors, and go to standard output", "[cl
     CHECK(result.err == "");
   }
   for (const char* command : {"plan", "verify", "inspect", "order", "compare", "profile", "apply", "agent",
-                              "restore", "devices", "measure", "calibrate"}) {
+                              "restore", "devices", "measure", "calibrate", "import"}) {
     CAPTURE(command);
     const ChildResult result = run({command, "--help"});
     CHECK(result.status == 0);
@@ -492,6 +501,45 @@ TEST_CASE("cli: a plan of any order verifies, from its file and the profile alon
     const ChildResult verified = run({"verify", scratch.file("s.yaml"), "--profile", "toy-profile.yaml"});
     CAPTURE(verified.out, verified.err);
     CHECK(verified.status == 0);
+  }
+}
+
+TEST_CASE("cli: import makes a profile that plan takes of the long CSV of Merak", "[cli]") {
+  const ScratchFolder scratch;
+  spill(scratch.file("merak.csv"),
+        "rank,dp_rank,pp_rank,tp_rank,stage,instruction,frequency,time,energy\n"
+        "0,0,0,0,0,forward,1400,0.010,3\n1,0,0,1,0,forward,1400,0.011,4\n"
+        "0,0,0,0,0,forward,1200,0.012,2.5\n1,0,0,1,0,forward,1200,0.013,3.5\n"
+        "0,0,0,0,0,backward,1400,0.020,6\n1,0,0,1,0,backward,1400,0.019,7\n"
+        "0,0,0,0,0,backward,1200,0.022,5\n1,0,0,1,0,backward,1200,0.023,6\n");
+  const std::string output = scratch.file("p.yaml");
+  const ChildResult imported = run(
+      {"import", scratch.file("merak.csv"), "-o", output, "--blocking-power", "70.38", "--model", "a model"});
+  CHECK(imported.status == 0);
+  CHECK(imported.out == "");
+  CHECK(imported.err == "");
+  const std::string profile = slurp(output);
+  CHECK(profile.find("model: a model\n") != std::string::npos);
+  CHECK(profile.find("tensor_parallel: 2\n    blocking_power_w: 70.38\n") != std::string::npos);
+  CHECK(profile.find("{clock_mhz: 1400, time_s: 0.011, energy_j: 3.5}") != std::string::npos);
+  CHECK(run({"plan", output, "--microbatches", "2"}).status == 0);
+
+  const ChildResult forced = run({"import", scratch.file("merak.csv"), "-o", "-", "--tensor-parallel", "4"});
+  CHECK(forced.out.find("tensor_parallel: 4\n    instructions:") != std::string::npos);
+  CHECK(forced.err.find("no blocking power: stage 0") != std::string::npos);
+}
+
+TEST_CASE("cli: an import of something bad writes nothing", "[cli]") {
+  for (const BadFile& bad : bad_files()) {
+    if (bad.name.rfind("csv-", 0) != 0 || bad.name == "csv-no-blocking-power.csv") continue;
+    CAPTURE(bad.name);
+    const ScratchFolder scratch;
+    spill(scratch.file("output"), kOld);
+    const ChildResult result = run({"import", bad.name, "-o", scratch.file("output")}, kData + "/bad");
+    CHECK(result.status == 2);
+    CHECK(result.err == bad.error());
+    CHECK(slurp(scratch.file("output")) == kOld);
+    CHECK(scratch.entries() == 1);
   }
 }
 

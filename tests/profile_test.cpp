@@ -232,6 +232,19 @@ TEST_CASE("profile: ranks of a stage become one, with the slowest time and the m
   CHECK_FALSE(profile.stages[0].blocking_power.has_value());
 }
 
+TEST_CASE("profile: tp_rank tells how many GPUs a stage has, other ranks do not", "[profile]") {
+  const auto gpus = [](const std::string& header, const std::string& first, const std::string& second) {
+    return parse_profile_csv("p.csv", header + ",stage,instruction,frequency,time,energy\n" + first +
+                                          ",0,forward,1400,1,1\n" + second + ",0,forward,1400,1,1\n" + first +
+                                          ",0,backward,1400,1,1\n")
+        .stages[0]
+        .tensor_parallel;
+  };
+  CHECK(gpus("rank,tp_rank", "0,0", "1,1") == 2);
+  CHECK(gpus("rank,tp_rank", "0,0", "1,0") == 1);
+  CHECK(gpus("rank,dp_rank", "0,0", "1,1") == 1);
+}
+
 TEST_CASE("profile: clocks fall, whatever the file's order, and the first is the highest", "[profile]") {
   for (const char* name : {"gpt3-175b", "bloom-176b"}) {
     const Profile profile = read_profile(kSource + "/profiles/" + name + "-a100-sxm.csv");

@@ -26,6 +26,7 @@ using Action = std::function<int()>;
 void add_plan(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
+void add_import(CLI::App& app, Action& action);
 void add_order(CLI::App& app, Action& action);
 void add_compare(CLI::App& app, Action& action);
 void add_apply(CLI::App& app, Action& action);

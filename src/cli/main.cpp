@@ -21,6 +21,7 @@ int run(int argc, char** argv) {
   add_plan(app, action);
   add_verify(app, action);
   add_inspect(app, action);
+  add_import(app, action);
   add_order(app, action);
   add_compare(app, action);
   add_apply(app, action);

@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::array<std::string_view, 5> kColumns{"stage", "instruction", "frequency", "time", "energy"};
 constexpr std::array<std::string_view, 4> kRankColumns{"rank", "dp_rank", "pp_rank", "tp_rank"};
+constexpr std::string_view kTensorParallelRank = kRankColumns[3];
 constexpr std::string_view kConfigColumn = "config";
 
 bool is_config_column(std::string_view column) {
@@ -75,6 +76,12 @@ class Table {
     return rank;
   }
 
+  /// Nothing without such a column.
+  [[nodiscard]] std::optional<int> tensor_parallel_rank() const {
+    if (std::find(header_.begin(), header_.end(), kTensorParallelRank) == header_.end()) return std::nullopt;
+    return integer(kTensorParallelRank, 0, 10'000'000);
+  }
+
   /// The label of the row: what stands in `config`, and NAME=VALUE for each column config_NAME.
   [[nodiscard]] std::string config() const {
     std::string label;
@@ -123,6 +130,7 @@ struct Samples {
   double slowest = 0;
   double energy_sum = 0;
   std::set<std::string> ranks;
+  std::set<int> tensor_parallel_ranks;
 };
 
 /// Stage, kind, minus the clock (the highest sorts first), label.
@@ -154,6 +162,12 @@ std::map<Key, Samples> read_rows(const std::string& file, const std::string& tex
       table->fail("frequency", std::to_string(clock) + " MHz comes twice for " + std::string(name_of(*kind)) +
                                    " of stage " + std::to_string(stage));
     }
+    if (const auto rank = table->tensor_parallel_rank()) {
+      samples.tensor_parallel_ranks.insert(*rank);
+      if (samples.tensor_parallel_ranks.size() > static_cast<std::size_t>(kMaxTensorParallel)) {
+        table->fail(kTensorParallelRank, "more than " + std::to_string(kMaxTensorParallel) + " of one stage");
+      }
+    }
     samples.slowest = std::max(samples.slowest, table->number("time", false));
     samples.energy_sum += table->number("energy", true);
   }
@@ -179,7 +193,10 @@ Profile parse_profile_csv(const std::string& file, const std::string& text) {
                            "without a gap");
     }
     if (static_cast<std::size_t>(stage) == last) profile.stages.emplace_back();
-    profile.stages.back().instructions[kind].push_back(
+    StageProfile& last_stage = profile.stages.back();
+    last_stage.tensor_parallel =
+        std::max(last_stage.tensor_parallel, static_cast<int>(samples.tensor_parallel_ranks.size()));
+    last_stage.instructions[kind].push_back(
         {Megahertz(-negative_clock), Seconds(samples.slowest),
          Joules(samples.energy_sum / static_cast<double>(samples.ranks.size())),
          config_of(profile.configs, label)});

@@ -12,7 +12,8 @@ inline constexpr int kMaxClock = 100'000;  // MHz
 
 /// Reads `slackline: profile/1` (YAML), or, for a name that ends in .csv, the public form
 /// `stage,instruction,frequency,time,energy` (MHz, s, J). Rows of several ranks of a stage become one
-/// measurement: the slowest time and the mean energy. InputError with file, line, key and reason.
+/// measurement: the slowest time and the mean energy; tp_rank also tells how many GPUs a stage has.
+/// InputError with file, line, key and reason.
 [[nodiscard]] Profile read_profile(const std::string& path);
 
 /// The same, from text that `file` only names in messages.

@@ -1,0 +1,121 @@
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "command.h"
+#include "slackline/base/error.h"
+#include "slackline/base/file.h"
+#include "slackline/measure/kareus_import.h"
+#include "slackline/profile/profile_io.h"
+#include "slackline/report/profile_report.h"
+#include "slackline/report/progress_bar.h"
+#include "workload_flags.h"
+
+namespace slackline {
+namespace {
+
+struct ImportFlags {
+  std::string source;
+  std::string output;
+  std::optional<int> tensor_parallel;
+  std::optional<double> blocking_power;
+  std::optional<int> warm_up_iterations;
+  std::optional<int> microbatches;
+  std::string model;
+};
+
+Profile read_kareus(const ImportFlags& flags) {
+  KareusOptions options;
+  options.tensor_parallel = flags.tensor_parallel.value_or(1);
+  options.warm_up_iterations = flags.warm_up_iterations.value_or(options.warm_up_iterations);
+  options.microbatches = flags.microbatches;
+  KareusImport found = [&] {
+    ProgressBar bar("importing");
+    return import_kareus(flags.source, options, [&](double done) { bar.show(done); });
+  }();
+  for (const std::string& remark : found.remarks) std::fprintf(stderr, "slackline: %s\n", remark.c_str());
+  Profile profile;
+  profile.stages = std::move(found.stages);
+  return profile;
+}
+
+Profile read_csv(const ImportFlags& flags) {
+  const char* flag = flags.microbatches         ? "--microbatches"
+                     : flags.warm_up_iterations ? "--warm-up-iterations"
+                                                : nullptr;
+  if (flag != nullptr)
+    throw InputError("", 0, flag, "a CSV holds means already; it is for a folder of Kareus");
+  Profile profile = parse_profile_csv(flags.source, read_file(flags.source));
+  if (flags.tensor_parallel) {
+    for (StageProfile& stage : profile.stages) stage.tensor_parallel = *flags.tensor_parallel;
+  }
+  return profile;
+}
+
+/// What is given counts, and has no error.
+void set_blocking_power(StageProfile& stage, Watts power) {
+  stage.blocking_power = power;
+  if (!stage.notes) return;
+  stage.notes->blocking_error = {};
+  stage.notes->second_blocking_power = {};
+  stage.notes->second_blocking_error = {};
+}
+
+int run(const ImportFlags& flags) {
+  const std::optional<Watts> blocking =
+      flags.blocking_power ? std::optional(Watts(checked("--blocking-power", *flags.blocking_power, 0)))
+                           : std::nullopt;
+  if (flags.output != "-") expect_writable(flags.output);
+  std::error_code ignored;
+  Profile profile =
+      std::filesystem::is_directory(flags.source, ignored) ? read_kareus(flags) : read_csv(flags);
+  profile.model = flags.model;
+  profile.origin = "imported from " + flags.source;
+  if (blocking) {
+    for (StageProfile& stage : profile.stages) set_blocking_power(stage, *blocking);
+  }
+  write_file(flags.output, to_yaml(profile));
+  for (const std::string& warning : profile_warnings(summarise(profile))) {
+    std::fprintf(stderr, "slackline: %s\n", warning.c_str());
+  }
+  return kOk;
+}
+
+}  // namespace
+
+void add_import(CLI::App& app, Action& action) {
+  auto flags = std::make_shared<ImportFlags>();
+  CLI::App* command = app.add_subcommand("import", "Make a profile of what others have measured");
+  command
+      ->add_option("SOURCE", flags->source,
+                   "CSV of Zeus or Merak, or a folder that Kareus's profiling left: node0/MHZ/timers/...")
+      ->required();
+  command->add_option("-o,--output", flags->output, "Write the profile (YAML) here; - is standard output")
+      ->required();
+  command
+      ->add_option(
+          "--tensor-parallel", flags->tensor_parallel,
+          "GPUs a stage (default: as many as the CSV's tp_rank says, else 1); in a folder rank R is of "
+          "stage R / this")
+      ->check(CLI::Range(1, kMaxTensorParallel));
+  command->add_option("--blocking-power", flags->blocking_power,
+                      "Watts a GPU draws while it waits (default: what a folder's waits drew)");
+  command
+      ->add_option("--warm-up-iterations", flags->warm_up_iterations,
+                   "Of a folder: iterations that do not count, at every clock (default: 10)")
+      ->check(CLI::Range(0, 1'000'000));
+  command
+      ->add_option("--microbatches", flags->microbatches,
+                   "Of a folder: forwards of a rank in an iteration, to find the end of the warm-up")
+      ->check(CLI::Range(1, 1'000'000));
+  command->add_option("--model", flags->model, "What to call the model in the profile");
+  command->footer(
+      "Says on standard error what had to be assumed, and what a plan should not be built on.\n"
+      "Example: slackline import merak.csv --blocking-power 83.64 -o mine.yaml\n"
+      "         slackline import profiling --tensor-parallel 4 --microbatches 8 -o mine.yaml");
+  command->callback([&action, flags] { action = [flags] { return run(*flags); }; });
+}
+
+}  // namespace slackline
