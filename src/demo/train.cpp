@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,10 +36,12 @@ struct Flags {
   int microbatches = 8;
   long steps = 10;  // 0: until terminated
   long compute_ms = 0;
+  std::string rendezvous;
 };
 
 constexpr const char* kUsage =
-    "Usage: slackline-demo-train [--stages S] [--microbatches M] [--order 1f1b|gpipe] [--steps N]\n\n"
+    "Usage: slackline-demo-train [--stages S] [--microbatches M] [--order 1f1b|gpipe] [--steps N]\n"
+    "                            [--rendezvous DIR]\n\n"
     "Runs S processes, one a stage, that pass activations and gradients through sockets and compute on the\n"
     "simulated GPUs of the `slackline apply` or `slackline profile` around it. Around real GPUs it "
     "pretends.\n\n"
@@ -46,7 +49,8 @@ constexpr const char* kUsage =
     "  --microbatches M  microbatches an iteration (8)\n"
     "  --order NAME      1f1b or gpipe (1f1b)\n"
     "  --steps N         iterations; 0 runs until it is terminated (10)\n"
-    "  --compute-ms MS   what an instruction takes where GPUs are not simulated; needed there\n\n"
+    "  --compute-ms MS   what an instruction takes where GPUs are not simulated; needed there\n"
+    "  --rendezvous DIR  be one rank only, of stage RANK (from the environment); ranks meet in DIR\n\n"
     "Example: slackline apply gpt3.yaml --device sim:profiles/gpt3-175b-a100-sxm.yaml -- \\\n"
     "           slackline-demo-train --stages 8 --microbatches 12 --steps 6\n";
 
@@ -83,6 +87,8 @@ Flags parse_flags(int argc, char** argv) {
       flags.steps = number(0, std::numeric_limits<int>::max());
     } else if (name == "--compute-ms") {
       flags.compute_ms = number(0, 60'000);
+    } else if (name == "--rendezvous" && !value.empty()) {
+      flags.rendezvous = value;
     } else if (name == "--order" && (value == "1f1b" || value == "gpipe")) {
       flags.order = value;
     } else {
@@ -239,15 +245,13 @@ sigset_t awaited_signals() {
   return signals;
 }
 
-[[noreturn]] void run_stage(const Flags& flags, int stage, const std::vector<SocketPair>& sockets) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  const sigset_t signals = awaited_signals();
-  ::sigprocmask(SIG_UNBLOCK, &signals, nullptr);
-  for (int link = 0; link < flags.stages - 1; ++link) {
-    const SocketPair& pair = sockets[static_cast<std::size_t>(link)];
-    if (link != stage) ::close(pair[0]);
-    if (link != stage - 1) ::close(pair[1]);
-  }
+/// The ends of a stage's connections; -1 where it has no neighbour.
+struct Neighbours {
+  int before = -1;
+  int behind = -1;
+};
+
+[[noreturn]] void run_stage(const Flags& flags, int stage, const Neighbours& neighbours) {
   slackline_session* session = nullptr;
   if (slackline_open(stage, flags.stages, &session) != SLACKLINE_OK) std::_Exit(1);
   if (slackline_is_simulated(session) == 0 && flags.compute_ms == 0) {
@@ -260,18 +264,70 @@ sigset_t awaited_signals() {
   {
     std::optional<Link> before;
     std::optional<Link> behind;
-    if (stage > 0) {
-      before.emplace(session, sockets[static_cast<std::size_t>(stage - 1)][1], gradients_of(stage - 1),
-                     activations_of(stage - 1));
+    if (neighbours.before >= 0) {
+      before.emplace(session, neighbours.before, gradients_of(stage - 1), activations_of(stage - 1));
     }
-    if (stage < flags.stages - 1) {
-      behind.emplace(session, sockets[static_cast<std::size_t>(stage)][0], activations_of(stage),
-                     gradients_of(stage));
+    if (neighbours.behind >= 0) {
+      behind.emplace(session, neighbours.behind, activations_of(stage), gradients_of(stage));
     }
     train(session, flags, stage, before ? &*before : nullptr, behind ? &*behind : nullptr);
   }
   slackline_close(session);
   std::exit(0);
+}
+
+[[noreturn]] void run_child(const Flags& flags, int stage, const std::vector<SocketPair>& sockets) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  const sigset_t signals = awaited_signals();
+  ::sigprocmask(SIG_UNBLOCK, &signals, nullptr);
+  for (int link = 0; link < flags.stages - 1; ++link) {
+    const SocketPair& pair = sockets[static_cast<std::size_t>(link)];
+    if (link != stage) ::close(pair[0]);
+    if (link != stage - 1) ::close(pair[1]);
+  }
+  Neighbours neighbours;
+  if (stage > 0) neighbours.before = sockets[static_cast<std::size_t>(stage - 1)][1];
+  if (stage < flags.stages - 1) neighbours.behind = sockets[static_cast<std::size_t>(stage)][0];
+  run_stage(flags, stage, neighbours);
+}
+
+sockaddr_un meeting_point(const std::string& folder, int stage) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string path = folder + "/stage-" + std::to_string(stage);
+  if (path.size() >= sizeof address.sun_path) usage_error("--rendezvous: the path is too long");
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  return address;
+}
+
+/// One rank of several, each of which somebody else has started: waits at its own place for the stage behind,
+/// and goes to that of the stage before.
+[[noreturn]] void run_rank(const Flags& flags) {
+  const char* const rank = std::getenv("RANK");
+  const int stage = rank == nullptr ? -1 : std::atoi(rank);
+  if (stage < 0 || stage >= flags.stages)
+    usage_error("--rendezvous needs RANK, from 0 to the number of stages");
+  Neighbours neighbours;
+  int listener = -1;
+  if (stage < flags.stages - 1) {
+    const sockaddr_un address = meeting_point(flags.rendezvous, stage);
+    listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ::unlink(address.sun_path);
+    if (::bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+        ::listen(listener, 1) != 0) {
+      std::perror("slackline-demo-train: rendezvous");
+      std::exit(1);
+    }
+  }
+  if (stage > 0) {
+    const sockaddr_un address = meeting_point(flags.rendezvous, stage - 1);
+    neighbours.before = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    while (::connect(neighbours.before, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
+  if (listener >= 0) neighbours.behind = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+  run_stage(flags, stage, neighbours);
 }
 
 /// Waits for every stage; when one fails or we are told to end, ends the others.
@@ -299,6 +355,7 @@ int wait_for(const std::vector<pid_t>& children) {
 
 int main(int argc, char** argv) {
   const Flags flags = parse_flags(argc, argv);
+  if (!flags.rendezvous.empty()) run_rank(flags);
   std::vector<SocketPair> sockets(static_cast<std::size_t>(flags.stages - 1));
   for (SocketPair& pair : sockets) {
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0) {
@@ -317,7 +374,7 @@ int main(int argc, char** argv) {
       for (const pid_t started : children) ::kill(started, SIGKILL);
       return 1;
     }
-    if (child == 0) run_stage(flags, stage, sockets);
+    if (child == 0) run_child(flags, stage, sockets);
     children.push_back(child);
   }
   for (const SocketPair& pair : sockets) {

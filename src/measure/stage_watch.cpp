@@ -142,9 +142,9 @@ void ClockSweep::Stage::read_state(Seconds now) {
   for (std::size_t g = 0; g < gpus_.size(); ++g) {
     try {
       throttles = throttles || device_.event_reasons(gpus_[g]).throttles();
-    } catch (const DeviceError&) {  // not every GPU tells
+      has_stranger = has_stranger || (looks_for_strangers && control_.has_stranger(gpus_[g]));
+    } catch (const DeviceError&) {  // not every GPU tells; of one that is lost the counter will
     }
-    has_stranger = has_stranger || (looks_for_strangers && control_.has_stranger(gpus_[g]));
     const auto& readings = counters_[g].readings;
     const std::size_t count = readings.size();
     const bool jumped_back = count >= 2 && readings[count - 1].total < readings[count - 2].total;
