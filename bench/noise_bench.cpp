@@ -21,13 +21,6 @@ namespace {
 constexpr int kSeeds = 10;
 constexpr int kMicrobatches = 24;
 
-/// Close to standard normal, by the sum of twelve uniform numbers: the same on every machine.
-double bell(Dice& dice) {
-  double sum = -6;
-  for (int i = 0; i < 12; ++i) sum += dice.between(0, 1);
-  return sum;
-}
-
 /// The truth is itself measured; smoothed, it has no noise of its own to plan on.
 Profile true_profile(const std::string& model) {
   Profile profile = read_profile(SLACKLINE_SOURCE_DIR "/profiles/" + model + "-a100-sxm.yaml");
@@ -41,8 +34,8 @@ Profile with_noise(Profile profile, double noise, std::uint64_t seed) {
   for (StageProfile& stage : profile.stages) {
     for (auto& [kind, options] : stage.instructions) {
       for (Measurement& m : options) {
-        m.time = m.time * (1 + noise * bell(dice));
-        m.energy = m.energy * (1 + noise * bell(dice));
+        m.time = m.time * (1 + noise * normal(dice));
+        m.energy = m.energy * (1 + noise * normal(dice));
       }
     }
   }

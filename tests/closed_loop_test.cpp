@@ -36,7 +36,7 @@ TEST_CASE("closed loop: a profile measured on unknown GPUs leads to the savings 
   CAPTURE(seed);
   Dice dice(seed);
   const Workplace place;
-  const Profile truth = hidden_truth(dice, kStages);
+  const Profile truth = hidden_truth(published(kStages), dice);
   const std::string device =
       place.device(truth, ",noise=0.005,seed=" + std::to_string(dice.number(1, 1 << 30)));
 
@@ -86,7 +86,7 @@ TEST_CASE("closed loop: a run under the schedule saves what it saves against a w
   CAPTURE(seed);
   Dice dice(seed);
   const Workplace place;
-  const Profile truth = hidden_truth(dice, kStages);
+  const Profile truth = hidden_truth(published(kStages), dice);
   const std::string device = place.device(truth);
   const std::string schedule = place.plan(truth, 6, "5");
   const auto apply = [&](const std::string& baseline_steps) {
@@ -115,7 +115,7 @@ TEST_CASE("closed loop: two runs with the same seed print the same bytes", "[clo
   CAPTURE(seed);
   Dice dice(seed);
   const Workplace place;
-  const Profile truth = hidden_truth(dice, kStages);
+  const Profile truth = hidden_truth(published(kStages), dice);
   const std::string schedule = place.plan(truth, 6);
   const auto apply = [&](const std::string& options) {
     return place.with_job(

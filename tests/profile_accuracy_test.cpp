@@ -43,7 +43,7 @@ TEST_CASE("accuracy: a full sweep finds times, energies and blocking power, and 
   CAPTURE(seed);
   Dice dice(seed);
   const Workplace place;
-  const Profile truth = hidden_truth(dice, kStages);
+  const Profile truth = hidden_truth(published(kStages), dice);
   const std::string device = place.device(truth, kTroubles + std::to_string(dice.number(1, 1 << 30)));
   const ChildResult result = place.with_job({"profile", "--device", device, "-o", place.file("mine.yaml")},
                                             kMicrobatches, 0, static_cast<int>(kStages));

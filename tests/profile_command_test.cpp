@@ -1,7 +1,6 @@
 // `slackline profile` as a user runs it: interrupted, in trouble, by several ranks, with a few clocks only.
 #include <nlohmann/json.hpp>
 
-#include "hidden_truth.h"
 #include "slackline/measure/clock_order.h"
 #include "workplace.h"
 

@@ -1,4 +1,5 @@
 #pragma once
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,17 @@
 #include "slackline/profile/profile_io.h"
 
 namespace slackline {
+
+inline double relative_error(double measured, double expected) {
+  return std::abs(measured / expected - 1);
+}
+
+/// The published GPT-3 profile, its first stages.
+inline Profile published(std::size_t stages) {
+  Profile profile = read_profile(std::string(SLACKLINE_SOURCE_DIR) + "/profiles/gpt3-175b-a100-sxm.yaml");
+  profile.stages.resize(stages);
+  return profile;
+}
 
 /// A folder to work in with a runtime folder of its own.
 struct Workplace {

@@ -36,6 +36,22 @@ bool states_errors(const Profile& profile) {
   });
 }
 
+struct OptionCount {
+  std::size_t modelled = 0;
+  std::size_t all = 0;
+};
+
+OptionCount count_options(const Profile& profile) {
+  OptionCount count;
+  for (const StageProfile& stage : profile.stages) {
+    for (const auto& [kind, options] : stage.instructions) {
+      count.all += options.size();
+      count.modelled += static_cast<std::size_t>(std::ranges::count_if(options, &Measurement::is_modelled));
+    }
+  }
+  return count;
+}
+
 Profile load_profile(const WorkloadFlags& flags) {
   Profile profile = read_profile(flags.profile);
   const auto stages = static_cast<int>(profile.stages.size());
@@ -51,7 +67,14 @@ Profile load_profile(const WorkloadFlags& flags) {
     }
     if (flags.transfer_ms) stage.transfer = Seconds(checked("--transfer-ms", *flags.transfer_ms, 0) / 1e3);
   }
-  if (flags.smooth == "convex" || (flags.smooth == "auto" && states_errors(profile))) {
+  const OptionCount count = count_options(profile);
+  if (count.modelled > 0) {
+    std::fprintf(stderr, "slackline: %zu of %zu options are modelled, not measured\n", count.modelled,
+                 count.all);
+  }
+  // Modelled options are smooth already, and smoothing takes from the few measured ones what they alone tell.
+  const bool is_noisy = states_errors(profile) && count.modelled == 0;
+  if (flags.smooth == "convex" || (flags.smooth == "auto" && is_noisy)) {
     const SmoothingResidual residual = smooth_convex(profile);
     std::fprintf(
         stderr,
@@ -116,7 +139,7 @@ void add_workload_flags(CLI::App& command, WorkloadFlags& flags) {
           "--smooth", flags.smooth,
           "none: plan on the measurements themselves; convex: on smooth curves near them, which at 1 % "
           "of noise takes away a third to a half of what noise costs (table in bench/README.md); auto: "
-          "convex where the profile states standard errors")
+          "convex where the profile states standard errors and no option is modelled")
       ->check(CLI::IsMember({"auto", "none", "convex"}))
       ->capture_default_str();
   command.add_option("--derive", flags.derive,

@@ -2,11 +2,10 @@
 
 #include <Eigen/Dense>
 #include <algorithm>
-#include <array>
+#include <cassert>
 #include <cmath>
-#include <functional>
-#include <map>
-#include <utility>
+#include <numbers>
+#include <random>
 
 namespace slackline {
 namespace {
@@ -15,194 +14,262 @@ using Eigen::Index;
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
-/// One measurement of an instruction, relative to its highest clock.
-struct Point {
-  std::size_t instruction;
-  double x;  // clock over the highest clock of all
-  double y;
-  double variance;
-};
-
-/// Relative standard deviations and length scales (in x) of what the physical forms leave; from the published
-/// A100 profiles, doubled, so that other chips fit in.
-struct Roughness {
-  double shared;
-  double shared_length;
+/// How far a figure is believed to depart from the physics, as standard deviations of its logarithm.
+struct Departure {
+  /// Of the exponent of the clock.
+  double slope;
+  /// Of the smooth part.
+  double smooth;
+  /// Of what a clock has on its own.
   double own;
-  double own_length;
 };
-constexpr Roughness kTimeRoughness{0.02, 0.15, 0.006, 0.3};
-constexpr Roughness kPowerRoughness{0.04, 0.12, 0.008, 0.3};
-/// From one clock to the next, beside the error of measuring.
-constexpr double kJitter = 0.002;
-/// Of an error that is not stated.
-constexpr double kUnknownError = 0.003;
-/// Prior standard deviation of the coefficients of the physical forms: they are of the order of 1.
-constexpr double kCoefficient = 1;
 
-/// Grid of voltage floors (x0) and slopes above (k); the first has no floor.
-constexpr std::array kFloors{0.0, 0.55, 0.65, 0.72, 0.78, 0.84};
-constexpr std::array kSlopes{0.4, 0.8, 1.3};
-/// The grid is not searched again with more measurements than this: they speak for themselves.
-constexpr std::size_t kEnough = 250;
+struct Prior {
+  double (*physics)(double share);
+  /// The ratio of two clocks, as a logarithm, over which the smooth parts are alike.
+  double length;
+  /// What all series have in common, what those of a kind have, and what each has for itself.
+  Departure common;
+  Departure kind;
+  Departure series;
+};
 
-struct Voltage {
-  double floor = 0.78;
-  double slope = 0.8;
+double time_of(double share) {
+  return 0.1 + 0.9 / share;
+}
+double power_of(double share) {
+  return 0.3 + 0.7 * share * share * share;
+}
 
-  /// x V(x)^2, 1 at x = 1.
-  [[nodiscard]] double switching(double x) const {
-    const auto at = [this](double clock) {
-      const double voltage = std::max(1.0, 1 + slope * (clock - floor));
-      return clock * voltage * voltage;
-    };
-    return at(x) / at(1);
+constexpr Prior kTimePrior{[](double share) { return std::log(time_of(share)); },
+                           0.2,
+                           {0.1, 0.04, 0.0015},
+                           {0.05, 0.006, 0.001},
+                           {0.05, 0.005, 0.003}};
+constexpr Prior kEnergyPrior{[](double share) { return std::log(time_of(share) * power_of(share)); },
+                             0.14,
+                             {0.3, 0.07, 0.0035},
+                             {0.05, 0.012, 0.004},
+                             {0.05, 0.005, 0.003}};
+
+/// Of the level of a series, which is free.
+constexpr double kFreeDeviation = 3;
+/// Relative errors outside of these are not believed; 0 is unknown.
+constexpr double kLeastError = 1e-4;
+constexpr double kLargestError = 1;
+/// No figure of a series is smaller than its largest by more than this.
+constexpr double kRange = 1e6;
+/// Logarithms by which a prediction may lie outside of what was measured.
+constexpr double kMargin = 5;
+
+double matern_5_2(double distance) {
+  const double r = std::sqrt(5.0) * std::abs(distance);
+  return (1 + r + r * r / 3) * std::exp(-r);
+}
+
+/// Standard normal draws that are the same on every machine.
+class NormalDraws {
+ public:
+  double next() {
+    const double radius = std::sqrt(-2 * std::log(1 - uniform()));
+    return radius * std::cos(2 * std::numbers::pi * uniform());
   }
+
+ private:
+  double uniform() { return static_cast<double>(engine_() >> 11) * 0x1p-53; }
+
+  std::mt19937_64 engine_{1};
 };
 
-double matern(double distance, double length) {
-  const double scaled = std::sqrt(3.0) * std::abs(distance) / length;
-  return (1 + scaled) * std::exp(-scaled);
+/// A clock of a series, as the logarithm of its share of the highest clock.
+struct Place {
+  std::size_t series;
+  InstructionKind kind;
+  double clock;
+};
+using Places = std::vector<Place>;
+
+}  // namespace
+
+/// One figure (time or energy) of all series over the clocks.
+struct DvfsModel::Kriging {
+  Prior prior;
+  Places measured;
+  Eigen::LLT<MatrixXd> factor;  // of the covariance of what was measured
+  VectorXd weights;             // its inverse times the departures from the physics
+  double scale = 1;             // of all covariances
+  double next_noise = 0;        // variance of the error of another measurement
+  double lowest = 0;            // logarithms of what was measured
+  double highest = 0;
+
+  Kriging(const Prior& prior_, Places measured_, const std::vector<double>& values,
+          const std::vector<double>& errors)
+      : prior(prior_), measured(std::move(measured_)) {
+    const auto count = static_cast<Index>(measured.size());
+    const double floor = std::max(*std::max_element(values.begin(), values.end()) / kRange, 1e-12);
+    VectorXd departures(count);
+    MatrixXd covariances = covariance(measured, measured);
+    lowest = highest = std::log(std::max(values[0], floor));
+    for (std::size_t k = 0; k < measured.size(); ++k) {
+      const auto i = static_cast<Index>(k);
+      const double value = std::max(values[k], floor);
+      const double error = std::clamp(errors[k] / value, kLeastError, kLargestError);
+      covariances(i, i) += error * error;
+      next_noise += error * error / static_cast<double>(count);
+      departures(i) = std::log(value) - prior.physics(std::exp(measured[k].clock));
+      lowest = std::min(lowest, std::log(value));
+      highest = std::max(highest, std::log(value));
+    }
+    factor.compute(covariances);
+    weights = factor.solve(departures);
+    scale = std::max(1.0, departures.dot(weights) / static_cast<double>(count));
+  }
+
+  static double covariance(const Departure& departure, double a, double b, double likeness) {
+    return departure.slope * departure.slope * a * b + departure.smooth * departure.smooth * likeness +
+           (a == b ? departure.own * departure.own : 0);
+  }
+
+  [[nodiscard]] double covariance(const Place& a, const Place& b) const {
+    const double likeness = matern_5_2((a.clock - b.clock) / prior.length);
+    double sum = covariance(prior.common, a.clock, b.clock, likeness);
+    if (a.kind == b.kind) sum += covariance(prior.kind, a.clock, b.clock, likeness);
+    if (a.series == b.series) {
+      sum += covariance(prior.series, a.clock, b.clock, likeness) + kFreeDeviation * kFreeDeviation;
+    }
+    return sum;
+  }
+
+  [[nodiscard]] MatrixXd covariance(const Places& a, const Places& b) const {
+    MatrixXd result(a.size(), b.size());
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      for (std::size_t i = 0; i < a.size(); ++i) {
+        result(static_cast<Index>(i), static_cast<Index>(j)) = covariance(a[i], b[j]);
+      }
+    }
+    return result;
+  }
+
+  /// Of the truth at `a` with the truth at `b`, given what was measured.
+  [[nodiscard]] MatrixXd remaining(const Places& a, const Places& b) const {
+    const MatrixXd from_a = factor.matrixL().solve(covariance(measured, a));
+    const MatrixXd from_b = factor.matrixL().solve(covariance(measured, b));
+    return scale * (covariance(a, b) - from_a.transpose() * from_b);
+  }
+
+  [[nodiscard]] double deviation(const Place& place) const {
+    return std::sqrt(std::clamp(remaining({place}, {place})(0, 0), 0.0, 1.0));
+  }
+
+  [[nodiscard]] double predict(const Place& place) const {
+    const double value =
+        prior.physics(std::exp(place.clock)) + (covariance({place}, measured) * weights)(0, 0);
+    return std::exp(std::clamp(value, lowest - kMargin, highest + kMargin));
+  }
+
+  /// One column for each of `next`.
+  [[nodiscard]] MatrixXd shifts(const Places& places, const Places& next) const {
+    MatrixXd result = remaining(places, next);
+    const VectorXd variances = remaining(next, next).diagonal();
+    for (Index j = 0; j < result.cols(); ++j) {
+      result.col(j) /= std::sqrt(std::max(variances(j), 0.0) + next_noise);
+    }
+    return result;
+  }
+
+  /// One draw a column.
+  [[nodiscard]] MatrixXd draws(const Places& places, int count, NormalDraws& normal) const {
+    // By its eigenvalues: of many measured clocks the covariance is close to singular.
+    const Eigen::SelfAdjointEigenSolver<MatrixXd> solver(remaining(places, places));
+    const MatrixXd root = solver.eigenvectors() * solver.eigenvalues().cwiseMax(0).cwiseSqrt().asDiagonal();
+    MatrixXd standard(root.cols(), count);
+    for (Index c = 0; c < standard.cols(); ++c) {
+      for (Index r = 0; r < standard.rows(); ++r) standard(r, c) = normal.next();
+    }
+    return root * standard;
+  }
+
+  [[nodiscard]] Places places(std::size_t series, const std::vector<Megahertz>& clocks,
+                              Megahertz highest_clock) const;
+};
+
+namespace {
+
+double logarithmic(Megahertz clock, Megahertz highest) {
+  return std::log(static_cast<double>(clock.value()) / static_cast<double>(highest.value()));
+}
+
+std::vector<std::vector<DvfsModel::Shift>> transposed(const MatrixXd& times, const MatrixXd& energies) {
+  std::vector<std::vector<DvfsModel::Shift>> result(static_cast<std::size_t>(times.cols()));
+  for (Index j = 0; j < times.cols(); ++j) {
+    for (Index i = 0; i < times.rows(); ++i) {
+      result[static_cast<std::size_t>(j)].push_back({times(i, j), energies(i, j)});
+    }
+  }
+  return result;
 }
 
 }  // namespace
 
-/// A quantity of all instructions over the clock.
-class DvfsModel::Field {
- public:
-  using Basis = std::function<double(double x)>;
-
-  Field(std::vector<Point> points, Roughness roughness, Basis basis)
-      : points_(std::move(points)), roughness_(roughness), basis_(std::move(basis)) {
-    const auto count = static_cast<Index>(points_.size());
-    MatrixXd covariance(count, count);
-    VectorXd values(count);
-    for (Index r = 0; r < count; ++r) {
-      const Point& row = points_[static_cast<std::size_t>(r)];
-      for (Index c = 0; c <= r; ++c) {
-        const Point& column = points_[static_cast<std::size_t>(c)];
-        covariance(r, c) = covariance(c, r) = kernel(row.instruction, row.x, column.instruction, column.x);
-      }
-      covariance(r, r) += row.variance + kJitter * kJitter;
-      values[r] = row.y - kMean;
-    }
-    factor_ = covariance.llt();
-    reduced_values_ = factor_.matrixL().solve(values);
-    const MatrixXd lower = factor_.matrixL();
-    log_likelihood_ = -0.5 * reduced_values_.squaredNorm() - lower.diagonal().array().log().sum();
+Places DvfsModel::Kriging::places(std::size_t series, const std::vector<Megahertz>& clocks,
+                                  Megahertz highest_clock) const {
+  const auto of_series = std::find_if(measured.begin(), measured.end(),
+                                      [&](const Place& place) { return place.series == series; });
+  Places result;
+  for (const Megahertz clock : clocks) {
+    result.push_back({series, of_series->kind, logarithmic(clock, highest_clock)});
   }
-
-  [[nodiscard]] double log_likelihood() const { return log_likelihood_; }
-
-  struct Value {
-    double mean;
-    double variance;  // of what measuring without error would show
-  };
-  [[nodiscard]] Value predict(std::size_t instruction, double x, std::optional<double> also) const {
-    const VectorXd& here = reduced(instruction, x);
-    Value value{kMean + here.dot(reduced_values_),
-                kernel(instruction, x, instruction, x) - here.squaredNorm()};
-    value.variance += kJitter * kJitter;
-    if (also) {
-      const VectorXd& there = reduced(instruction, *also);
-      const double own = kernel(instruction, *also, instruction, *also) - there.squaredNorm();
-      double common = kernel(instruction, x, instruction, *also) - here.dot(there);
-      if (*also == x) common += kJitter * kJitter;
-      value.variance -= common * common / (own + kJitter * kJitter + kUnknownError * kUnknownError);
-    }
-    value.variance = std::max(value.variance, 0.0);
-    return value;
-  }
-
- private:
-  /// Values are relative to the highest clock, so this is what a prior knows.
-  static constexpr double kMean = 1;
-
-  [[nodiscard]] double kernel(std::size_t i, double x, std::size_t j, double y) const {
-    double sum = std::pow(roughness_.shared, 2) * matern(x - y, roughness_.shared_length);
-    if (i != j) return sum;
-    sum += std::pow(roughness_.own, 2) * matern(x - y, roughness_.own_length);
-    // Constant and basis, whose coefficients each instruction has for itself.
-    return sum + kCoefficient * kCoefficient * (1 + (basis_(x) - 1) * (basis_(y) - 1));
-  }
-
-  /// Covariances with the points, times the inverse of the factor: predictions are products of such vectors.
-  [[nodiscard]] const VectorXd& reduced(std::size_t instruction, double x) const {
-    const auto [entry, is_new] = reduced_.try_emplace({instruction, x});
-    if (!is_new) return entry->second;
-    VectorXd all(static_cast<Index>(points_.size()));
-    for (std::size_t p = 0; p < points_.size(); ++p) {
-      all[static_cast<Index>(p)] = kernel(instruction, x, points_[p].instruction, points_[p].x);
-    }
-    return entry->second = factor_.matrixL().solve(all);
-  }
-
-  std::vector<Point> points_;
-  Roughness roughness_;
-  Basis basis_;
-  Eigen::LLT<MatrixXd> factor_;
-  VectorXd reduced_values_;
-  mutable std::map<std::pair<std::size_t, double>, VectorXd> reduced_;  // as far as it was asked for
-  double log_likelihood_ = 0;
-};
-
-DvfsModel::DvfsModel(const std::vector<std::vector<Measurement>>& instructions) {
-  for (const auto& options : instructions) {
-    for (const Measurement& m : options) highest_ = std::max(highest_, m.clock);
-  }
-  std::vector<Point> times;
-  std::vector<Point> powers;
-  for (std::size_t i = 0; i < instructions.size(); ++i) {
-    const Measurement& top = *std::ranges::max_element(instructions[i], {}, &Measurement::clock);
-    const Watts floor(1e-9);  // an instruction may cost nothing
-    scales_.push_back({top.time, std::max(floor, top.energy / top.time)});
-    for (const Measurement& m : instructions[i]) {
-      if (m.is_modelled) continue;
-      const double x = static_cast<double>(m.clock.value()) / highest_.value();
-      const double time_error = m.time_error > Seconds(0) ? m.time_error / m.time : kUnknownError;
-      const bool states_energy = m.energy_error > Joules(0) && m.energy > Joules(0);
-      const double energy_error = states_energy ? m.energy_error / m.energy : kUnknownError;
-      const double time = m.time / scales_[i].time;
-      const double power = m.energy / m.time / scales_[i].power;
-      times.push_back({i, x, time, std::pow(time_error * time, 2)});
-      powers.push_back({i, x, power, std::pow(energy_error * power, 2)});
-    }
-  }
-  time_ = std::make_unique<Field>(std::move(times), kTimeRoughness, [](double x) { return 1 / x; });
-  const auto power_field = [&](const Voltage& voltage) {
-    return std::make_unique<Field>(powers, kPowerRoughness,
-                                   [voltage](double x) { return voltage.switching(x); });
-  };
-  power_ = power_field({});
-  if (powers.size() > kEnough) return;
-  for (const double floor : kFloors) {
-    for (const double slope : kSlopes) {
-      auto candidate = power_field({floor, slope});
-      if (candidate->log_likelihood() > power_->log_likelihood()) power_ = std::move(candidate);
-    }
-  }
+  return result;
 }
 
-DvfsModel::DvfsModel(DvfsModel&&) noexcept = default;
-DvfsModel& DvfsModel::operator=(DvfsModel&&) noexcept = default;
-DvfsModel::~DvfsModel() = default;
+DvfsModel::DvfsModel(const std::vector<Series>& measured) {
+  for (const Series& series : measured) {
+    assert(!series.measured.empty());
+    for (const Measurement& m : series.measured) highest_ = std::max(highest_, m.clock);
+  }
+  Places places;
+  std::vector<double> times, time_errors, energies, energy_errors;
+  for (std::size_t s = 0; s < measured.size(); ++s) {
+    for (const Measurement& m : measured[s].measured) {
+      places.push_back({s, measured[s].kind, logarithmic(m.clock, highest_)});
+      times.push_back(m.time.value());
+      time_errors.push_back(m.time_error.value());
+      energies.push_back(m.energy.value());
+      energy_errors.push_back(m.energy_error.value());
+    }
+  }
+  time_ = std::make_shared<const Kriging>(kTimePrior, places, times, time_errors);
+  energy_ = std::make_shared<const Kriging>(kEnergyPrior, places, energies, energy_errors);
+}
 
-Prediction DvfsModel::predict(std::size_t instruction, Megahertz clock, std::optional<Megahertz> also) const {
-  const auto x_of = [this](Megahertz mhz) { return static_cast<double>(mhz.value()) / highest_.value(); };
-  const std::optional<double> also_x = also ? std::optional(x_of(*also)) : std::nullopt;
-  const Field::Value time = time_->predict(instruction, x_of(clock), also_x);
-  const Field::Value power = power_->predict(instruction, x_of(clock), also_x);
-  // Far from all that was measured a straight line may lead below 0.
-  constexpr double kLeast = 0.01;
-  const Scale& scale = scales_[instruction];
-  Prediction prediction;
-  prediction.time = scale.time * std::max(kLeast, time.mean);
-  prediction.energy = scale.power * std::max(kLeast, power.mean) * prediction.time;
-  prediction.time_error = scale.time * std::sqrt(time.variance);
-  const double relative = std::hypot(std::sqrt(time.variance) / std::max(kLeast, time.mean),
-                                     std::sqrt(power.variance) / std::max(kLeast, power.mean));
-  prediction.energy_error = prediction.energy * relative;
-  return prediction;
+std::vector<DvfsModel::Prediction> DvfsModel::predict(std::size_t series,
+                                                      const std::vector<Megahertz>& clocks) const {
+  std::vector<Prediction> predictions;
+  const Places places = time_->places(series, clocks, highest_);
+  for (std::size_t k = 0; k < clocks.size(); ++k) {
+    const Seconds time(time_->predict(places[k]));
+    const Joules energy(energy_->predict(places[k]));
+    predictions.push_back({clocks[k], time, energy, time * time_->deviation(places[k]),
+                           energy * energy_->deviation(places[k])});
+  }
+  return predictions;
+}
+
+std::vector<std::vector<DvfsModel::Shift>> DvfsModel::shifts(std::size_t series,
+                                                             const std::vector<Megahertz>& clocks,
+                                                             const std::vector<Megahertz>& next) const {
+  const Places places = time_->places(series, clocks, highest_);
+  const Places then = time_->places(series, next, highest_);
+  return transposed(time_->shifts(places, then), energy_->shifts(places, then));
+}
+
+std::vector<std::vector<DvfsModel::Shift>> DvfsModel::draws(std::size_t series,
+                                                            const std::vector<Megahertz>& clocks,
+                                                            int count) const {
+  const Places places = time_->places(series, clocks, highest_);
+  NormalDraws normal;
+  const MatrixXd times = time_->draws(places, count, normal);
+  return transposed(times, energy_->draws(places, count, normal));
 }
 
 }  // namespace slackline
