@@ -332,6 +332,22 @@ TEST_CASE("cli: the shipped toy schedule is what plan makes of the toy profile, 
   CHECK(verified.out.find("WRONG") == std::string::npos);
 }
 
+TEST_CASE("cli: plan says how many options are modelled, and does not smooth those by itself", "[cli]") {
+  const ScratchFolder scratch;
+  std::string profile = slurp(kData + "/toy-profile.yaml");
+  const std::string option = "clock_mhz: 1200, time_s: 0.012, energy_j: 2.6";
+  profile.replace(profile.find(option), option.size(),
+                  option + ", time_error_s: 1e-4, energy_error_j: 0.01, modelled: true");
+  spill(scratch.file("profile.yaml"), profile);
+  const auto plan = [&](const std::string& smooth) {
+    return run({"plan", scratch.file("profile.yaml"), "--microbatches", "3", "--smooth", smooth}).err;
+  };
+  CHECK(plan("auto").find("slackline: 1 of ") == 0);
+  CHECK(plan("auto").find(" options are modelled, not measured\n") != std::string::npos);
+  CHECK(plan("auto").find("smoothed") == std::string::npos);
+  CHECK(plan("convex").find("smoothed") != std::string::npos);
+}
+
 TEST_CASE("cli: a deadline that cannot be met ends with status 1 and writes nothing", "[cli]") {
   const ScratchFolder scratch;
   spill(scratch.file("output"), kOld);
