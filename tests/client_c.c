@@ -19,11 +19,12 @@ static void train(slackline_session* session) {
   for (int step = 0; step < 3; ++step) {
     EXPECT(slackline_step_begin(session) == SLACKLINE_OK);
     for (int microbatch = 0; microbatch < 4; ++microbatch) {
-      for (int kind = SLACKLINE_FORWARD; kind <= SLACKLINE_BACKWARD; ++kind) {
+      for (int kind = SLACKLINE_FORWARD; kind <= SLACKLINE_FORWARD_BACKWARD; ++kind) {
         slackline_sim_wait_begin(session, 7);
         slackline_sim_wait_end(session, 7);
         EXPECT(slackline_instruction_begin(session, kind, microbatch - 1) == SLACKLINE_OK);
         EXPECT(slackline_instruction_again(session) == 0);
+        EXPECT(slackline_instruction_took(session, 0.01) == SLACKLINE_OK);
         EXPECT(slackline_instruction_end(session) == SLACKLINE_OK);
         slackline_sim_send(session, 8);
       }
@@ -40,10 +41,11 @@ int main(void) {
   train(session);
   EXPECT(slackline_step_begin(session) == SLACKLINE_OK); /* a second begin is as harmless */
   EXPECT(strcmp(slackline_message(session), "") == 0);
-  EXPECT(slackline_instruction_begin(session, 2, 0) == SLACKLINE_EINVAL);
+  EXPECT(slackline_instruction_begin(session, 6, 0) == SLACKLINE_EINVAL);
   slackline_close(session);
 
   session = NULL;
+  EXPECT(slackline_instruction_took(session, -1) == SLACKLINE_EINVAL);
   EXPECT(slackline_open(4, 4, &session) == SLACKLINE_EINVAL);
   EXPECT(strcmp(slackline_message(session), "") != 0);
   train(session);
