@@ -56,7 +56,7 @@ struct KindSummary {
   Spread runs;
   /// Of the effective cost; without a blocking power, of the energy.
   std::size_t hull_vertices = 0;
-  /// Empty below five measured clocks.
+  /// Empty below five measured clocks, and where others are modelled.
   std::optional<ConvexCheck> check;
 };
 
