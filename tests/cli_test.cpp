@@ -529,13 +529,13 @@ TEST_CASE("cli: import makes a profile that plan takes of the long CSV of Merak"
         "0,0,0,0,0,backward,1400,0.020,6\n1,0,0,1,0,backward,1400,0.019,7\n"
         "0,0,0,0,0,backward,1200,0.022,5\n1,0,0,1,0,backward,1200,0.023,6\n");
   const std::string output = scratch.file("p.yaml");
-  const ChildResult imported = run(
-      {"import", scratch.file("merak.csv"), "-o", output, "--blocking-power", "70.38", "--model", "a model"});
+  const ChildResult imported = run({"import", scratch.file("merak.csv"), "-o", output, "--blocking-power",
+                                    "70.38", "--model", "a model", "--gpu", "a GPU"});
   CHECK(imported.status == 0);
   CHECK(imported.out == "");
   CHECK(imported.err == "");
   const std::string profile = slurp(output);
-  CHECK(profile.find("model: a model\n") != std::string::npos);
+  CHECK(profile.find("model: a model\ngpu: a GPU\n") != std::string::npos);
   CHECK(profile.find("tensor_parallel: 2\n    blocking_power_w: 70.38\n") != std::string::npos);
   CHECK(profile.find("{clock_mhz: 1400, time_s: 0.011, energy_j: 3.5}") != std::string::npos);
   CHECK(run({"plan", output, "--microbatches", "2"}).status == 0);

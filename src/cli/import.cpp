@@ -24,6 +24,7 @@ struct ImportFlags {
   std::optional<int> warm_up_iterations;
   std::optional<int> microbatches;
   std::string model;
+  std::string gpu;
 };
 
 Profile read_kareus(const ImportFlags& flags) {
@@ -72,6 +73,7 @@ int run(const ImportFlags& flags) {
   Profile profile =
       std::filesystem::is_directory(flags.source, ignored) ? read_kareus(flags) : read_csv(flags);
   profile.model = flags.model;
+  profile.gpu = flags.gpu;
   profile.origin = "imported from " + flags.source;
   if (blocking) {
     for (StageProfile& stage : profile.stages) set_blocking_power(stage, *blocking);
@@ -111,6 +113,7 @@ void add_import(CLI::App& app, Action& action) {
                    "Of a folder: forwards of a rank in an iteration, to find the end of the warm-up")
       ->check(CLI::Range(1, 1'000'000));
   command->add_option("--model", flags->model, "What to call the model in the profile");
+  command->add_option("--gpu", flags->gpu, "What to call the GPUs in the profile");
   command->footer(
       "Says on standard error what had to be assumed, and what a plan should not be built on.\n"
       "Example: slackline import merak.csv --blocking-power 83.64 -o mine.yaml\n"
