@@ -235,7 +235,7 @@ TEST_CASE("cli: a wrong flag ends with status 2, names the flag, and writes noth
       {{"import", "toy-profile.csv", "-o", "-", "--blocking-power", "-1"}, "--blocking-power"},
       {{"import", "toy-profile.csv", "-o", "-", "--tensor-parallel", "0"}, "--tensor-parallel"},
       {{"import", "toy-profile.yaml", "-o", "-"}, "toy-profile.yaml:1: slackline: profile/1: unknown column"},
-      {{"import", "kareus", "-o", "-"}, "kareus: holds no node<n>/<MHz>/timers"},
+      {{"import", "kareus", "-o", "-"}, "kareus: holds no [node<n>/]<MHz>/timers"},
       {{"inspect", "toy-schedule.yaml", "--plan", "-1"}, "--plan: plan -1 does not exist"},
       {{"inspect", "toy-profile.yaml"}, "expected 'schedule/1'"},
       {{"verify", "toy-schedule.yaml"}, "--profile"},

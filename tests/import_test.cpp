@@ -175,6 +175,22 @@ TEST_CASE("import: the order of the files' rows does not matter, nor what else l
   CHECK(after.stages == before.stages);
 }
 
+TEST_CASE("import: a job on one machine needs no folder for it", "[import]") {
+  KareusFolder folder;
+  fill(folder);
+  const KareusImport before = import_kareus(folder.path(), two_ranks_a_stage(1));
+  for (const char* clock : {"1410", "1305", "1200"}) {
+    const fs::path timers = fs::path(folder.path()) / clock / "timers";
+    fs::create_directories(timers);
+    for (const char* node : {"node0", "node1"}) {
+      fs::copy(fs::path(folder.path()) / node / clock / "timers", timers);
+    }
+  }
+  fs::remove_all(folder.path() + "node0");
+  fs::remove_all(folder.path() + "node1");
+  CHECK(import_kareus(folder.path(), two_ranks_a_stage(1)).stages == before.stages);
+}
+
 std::string error_of(const std::function<void()>& work) {
   try {
     work();
@@ -202,7 +218,11 @@ TEST_CASE("import: a folder that is not whole is refused, and what is wrong with
          fs::remove_all(f.path() + "/node0");
          fs::remove_all(f.path() + "/node1");
        },
-       "@: holds no node<n>/<MHz>/timers/time-energy-<rank>-<rank>.csv"},
+       "@: holds no [node<n>/]<MHz>/timers/time-energy-<rank>-<rank>.csv"},
+      {[](const KareusFolder& f) { fs::rename(f.path() + "node0/1305", f.path() + "node0/1305MHz"); },
+       "@node0/1305MHz: holds timers, but '1305MHz' is not a whole number of MHz from 1 to 100000"},
+      {[](const KareusFolder& f) { fs::rename(f.path() + "node0/1305", f.path() + "max"); },
+       "@max: holds timers, but 'max' is not a whole number of MHz from 1 to 100000"},
       {[](const KareusFolder& f) { fs::remove(f.instructions_file(1305, 3)); },
        "@: 1305 MHz: rank 3 has no instructions-3-<rank>.csv"},
       {[](const KareusFolder& f) {

@@ -92,7 +92,7 @@ void add_import(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("import", "Make a profile of what others have measured");
   command
       ->add_option("SOURCE", flags->source,
-                   "CSV of Zeus or Merak, or a folder that Kareus's profiling left: node0/MHZ/timers/...")
+                   "CSV of Zeus or Merak, or a folder that Kareus's profiling left: [node0/]MHZ/timers/...")
       ->required();
   command->add_option("-o,--output", flags->output, "Write the profile (YAML) here; - is standard output")
       ->required();

@@ -74,16 +74,12 @@ class Files {
  public:
   /// Looks through the whole folder. What is none of these files is somebody else's.
   explicit Files(const std::string& folder) : folder_(folder) {
-    for (const std::string& node : names_in(folder_)) {
-      if (!node.starts_with("node") || !number_in(node.substr(4), 0, kMostRanks)) continue;
-      for (const std::string& clock_name : names_in(folder_ / node)) {
-        const auto clock = number_in(clock_name, 1, kMaxClock);
-        const fs::path timers = folder_ / node / clock_name / "timers";
-        if (clock && fs::is_directory(timers)) add(*clock, timers);
-      }
+    add_clocks(folder_);
+    for (const std::string& name : names_in(folder_)) {
+      if (is_node(name)) add_clocks(folder_ / name);
     }
     if (files_.empty()) {
-      throw InputError(folder, 0, "", "holds no node<n>/<MHz>/timers/time-energy-<rank>-<rank>.csv");
+      throw InputError(folder, 0, "", "holds no [node<n>/]<MHz>/timers/time-energy-<rank>-<rank>.csv");
     }
     check();
   }
@@ -93,6 +89,26 @@ class Files {
   [[nodiscard]] const std::set<int>& clocks() const { return clocks_; }
 
  private:
+  static bool is_node(std::string_view name) {
+    return name.starts_with("node") && number_in(name.substr(4), 0, kMostRanks);
+  }
+
+  /// What holds timers has to be a clock's: one more clock that nobody misses would otherwise go unseen.
+  void add_clocks(const fs::path& folder) {
+    for (const std::string& name : names_in(folder)) {
+      const fs::path timers = folder / name / "timers";
+      std::error_code ignored;
+      if (is_node(name) || !fs::is_directory(timers, ignored)) continue;
+      const auto clock = number_in(name, 1, kMaxClock);
+      if (!clock) {
+        throw InputError((folder / name).string(), 0, "",
+                         "holds timers, but '" + name + "' is not a whole number of MHz from 1 to " +
+                             std::to_string(kMaxClock));
+      }
+      add(*clock, timers);
+    }
+  }
+
   void add(int clock, const fs::path& timers) {
     for (const std::string& name : names_in(timers)) {
       const auto enter = [&](std::string_view prefix, std::string RankFiles::*which) {

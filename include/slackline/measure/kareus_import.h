@@ -25,11 +25,11 @@ struct KareusImport {
 };
 
 /// Measurements that the profiling scripts of Kareus have left: one training run a clock, under
-/// FOLDER/node<n>/<MHz>/timers, where each rank has a time-energy-GLOBAL-LOCAL.csv and an
-/// instructions-GLOBAL-LOCAL.csv. Spans named <kind>-compute are instructions, those named forward-backward
-/// iterations; whatever else an iteration does is waiting. Time and energy of each kind are those of
-/// estimate(), ranks come together as combine() does it. `done`, from 0 to 1, is called now and then.
-/// InputError with file, line, key and reason.
+/// FOLDER/node<n>/<MHz>/timers or FOLDER/<MHz>/timers, where each rank has a time-energy-GLOBAL-LOCAL.csv and
+/// an instructions-GLOBAL-LOCAL.csv. Spans named <kind>-compute are instructions, those named
+/// forward-backward iterations; whatever else an iteration does is waiting. Time and energy of each kind are
+/// those of estimate(), ranks come together as combine() does it. `done`, from 0 to 1, is called now and
+/// then. InputError with file, line, key and reason.
 [[nodiscard]] KareusImport import_kareus(const std::string& folder, const KareusOptions& options,
                                          const std::function<void(double)>& done = {});
 
