@@ -140,7 +140,8 @@ TEST_CASE("import: the warm-up ends where iterations, microbatches or a third sa
   };
   CHECK(runs(import_kareus(folder.path(), two_ranks_a_stage(0))) == 32);
   CHECK(runs(import_kareus(folder.path(), two_ranks_a_stage(3))) == 8);
-  CHECK(runs(import_kareus(folder.path(), two_ranks_a_stage(3, 4))) == 24);  // in the middle: a whole step
+  CHECK(runs(import_kareus(folder.path(), two_ranks_a_stage(3, 4))) == 8);   // the file knows better
+  CHECK(runs(import_kareus(folder.path(), two_ranks_a_stage(4, 4))) == 16);  // and has just 4
   const KareusImport guessed = import_kareus(folder.path(), two_ranks_a_stage(4));
   REQUIRE(guessed.remarks.size() == 1);
   CHECK(guessed.remarks[0] ==
@@ -280,7 +281,9 @@ TEST_CASE("import: a folder that is not whole is refused, and what is wrong with
        "@node1/1200/timers/time-energy-2-0.csv: time: only 1 readings while the rank's instructions ran, "
        "after "
        "the warm-up"},
-      {[](const KareusFolder&) {}, "instructions-", two_ranks_a_stage(5, 8)},
+      {[](const KareusFolder&) {},
+       ".csv: --warm-up-iterations: nothing is left after 5 iterations of 8 microbatches",
+       two_ranks_a_stage(5, 8)},
       {[&](const KareusFolder& f) {
          for (const int clock : {1410, 1305, 1200}) {
            for (int rank = 2; rank < 4; ++rank) {

@@ -109,8 +109,9 @@ void add_import(CLI::App& app, Action& action) {
                    "Of a folder: iterations that do not count, at every clock (default: 10)")
       ->check(CLI::Range(0, 1'000'000));
   command
-      ->add_option("--microbatches", flags->microbatches,
-                   "Of a folder: forwards of a rank in an iteration, to find the end of the warm-up")
+      ->add_option(
+          "--microbatches", flags->microbatches,
+          "Of a folder without iterations: forwards of a rank in one, to find the end of the warm-up")
       ->check(CLI::Range(1, 1'000'000));
   command->add_option("--model", flags->model, "What to call the model in the profile");
   command->add_option("--gpu", flags->gpu, "What to call the GPUs in the profile");

@@ -231,19 +231,16 @@ class RankVisit {
     if (warm_up == 0)
       return has_iterations_ ? std::min(steps_.front().begin, runs_.front().span.begin)
                              : runs_.front().span.begin;
+    if (steps_.size() > warm_up) return steps_[warm_up].begin;
     if (options.microbatches) {
       std::size_t forwards = warm_up * static_cast<std::size_t>(*options.microbatches);
       for (const Run& run : runs_) {
-        if (run.kind != InstructionKind::kForward || forwards-- > 0) continue;
-        const auto step = std::ranges::find_if(
-            steps_, [&](const Span& s) { return s.begin <= run.span.begin && run.span.begin < s.end; });
-        return step == steps_.end() ? run.span.begin : step->begin;
+        if (run.kind == InstructionKind::kForward && forwards-- == 0) return run.span.begin;
       }
       fail(0, "--warm-up-iterations",
            "nothing is left after " + std::to_string(warm_up) + " iterations of " +
                std::to_string(*options.microbatches) + " microbatches");
     }
-    if (steps_.size() > warm_up) return steps_[warm_up].begin;
     skipped_a_third_ = true;
     return runs_[runs_.size() / 3].span.begin;
   }

@@ -13,8 +13,9 @@ struct KareusOptions {
   int tensor_parallel = 1;
   /// Iterations at the begin of each clock that do not count.
   int warm_up_iterations = 10;
-  /// Of an iteration: as many forwards a rank. Without it the file's own spans of iterations tell where the
-  /// warm-up ends, and without those the first third of the instructions is left out.
+  /// Forwards of a rank in an iteration: they tell where the warm-up ends if the file does not have more
+  /// spans of iterations than that. Where this is unknown, too, the first third of the instructions is left
+  /// out.
   std::optional<int> microbatches;
 };
 
