@@ -220,6 +220,25 @@ TEST_CASE("import: a counter that begins anew costs a refresh, and no estimate",
   }
 }
 
+TEST_CASE("import: a pause between two clocks is no time that was measured", "[import]") {
+  KareusFolder folder;
+  Dice dice(13);
+  double counted = 0;
+  for (const int clock : {1410, 1200}) {
+    VisitRecord record = made_visit(truth(clock, 0), dice);
+    counted += (record.steps.back().end - record.steps[1].begin).value();
+    const Seconds later(clock == 1200 ? 86'400 : 0);
+    const auto move = [later](Span& span) { span = {span.begin + later, span.end + later}; };
+    for (Run& run : record.runs) move(run.span);
+    for (Span& step : record.steps) move(step);
+    for (EnergyReading& reading : record.counters.front()) reading.at += later;
+    folder.add(clock, 0, record);
+  }
+  const StageProfile stage = import_kareus(folder.path(), {1, 1, {}}).stages.at(0);
+  REQUIRE(stage.notes);
+  CHECK(std::abs(stage.notes->duration.value() - counted) < 1e-3);
+}
+
 std::string error_of(const std::function<void()>& work) {
   try {
     work();

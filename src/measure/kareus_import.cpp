@@ -316,8 +316,6 @@ KareusImport import_kareus(const std::string& folder, const KareusOptions& optio
         if (done) done(static_cast<double>(count) / static_cast<double>(places.size()));
       });
 
-  Seconds began = found.front().visit.span.begin;
-  for (const Found& one : found) began = std::min(began, one.visit.span.begin);
   std::vector<Recording> recordings(static_cast<std::size_t>(ranks));
   for (int rank = 0; rank < ranks; ++rank) {
     Recording& recording = recordings[static_cast<std::size_t>(rank)];
@@ -329,12 +327,16 @@ KareusImport import_kareus(const std::string& folder, const KareusOptions& optio
       recording.stages.front().clocks.emplace_back(*clock);
     }
   }
-  for (std::size_t i = 0; i < places.size(); ++i) {
+  // Highest clock first, as they were measured. Between them the job was started anew: no measuring.
+  for (std::size_t i = places.size(); i-- > 0;) {
     Recording& recording = recordings[static_cast<std::size_t>(places[i].first.second)];
-    found[i].visit.span.begin -= began;
-    found[i].visit.span.end -= began;
+    std::vector<Visit>& visits = recording.stages.front().visits;
+    Visit& visit = found[i].visit;
+    const Seconds begin = visits.empty() ? Seconds(0) : visits.back().span.end;
+    visit.round = static_cast<int>(visits.size());
+    visit.span = {begin, begin + visit.span.length()};
     recording.counter_period = std::max(recording.counter_period, found[i].counter_period);
-    recording.stages.front().visits.push_back(std::move(found[i].visit));
+    visits.push_back(std::move(visit));
   }
 
   KareusImport result{combine(recordings, options.tensor_parallel), {}};
