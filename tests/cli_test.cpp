@@ -235,7 +235,7 @@ TEST_CASE("cli: a wrong flag ends with status 2, names the flag, and writes noth
       {{"import", "toy-profile.csv", "-o", "-", "--blocking-power", "-1"}, "--blocking-power"},
       {{"import", "toy-profile.csv", "-o", "-", "--tensor-parallel", "0"}, "--tensor-parallel"},
       {{"import", "toy-profile.yaml", "-o", "-"}, "toy-profile.yaml:1: slackline: profile/1: unknown column"},
-      {{"import", "kareus", "-o", "-"}, "kareus: holds no node<n>/<MHz>/timers"},
+      {{"import", "kareus", "-o", "-"}, "kareus: holds no [node<n>/]<MHz>/timers"},
       {{"inspect", "toy-schedule.yaml", "--plan", "-1"}, "--plan: plan -1 does not exist"},
       {{"inspect", "toy-profile.yaml"}, "expected 'schedule/1'"},
       {{"verify", "toy-schedule.yaml"}, "--profile"},
@@ -529,13 +529,13 @@ TEST_CASE("cli: import makes a profile that plan takes of the long CSV of Merak"
         "0,0,0,0,0,backward,1400,0.020,6\n1,0,0,1,0,backward,1400,0.019,7\n"
         "0,0,0,0,0,backward,1200,0.022,5\n1,0,0,1,0,backward,1200,0.023,6\n");
   const std::string output = scratch.file("p.yaml");
-  const ChildResult imported = run(
-      {"import", scratch.file("merak.csv"), "-o", output, "--blocking-power", "70.38", "--model", "a model"});
+  const ChildResult imported = run({"import", scratch.file("merak.csv"), "-o", output, "--blocking-power",
+                                    "70.38", "--model", "a model", "--gpu", "a GPU"});
   CHECK(imported.status == 0);
   CHECK(imported.out == "");
   CHECK(imported.err == "");
   const std::string profile = slurp(output);
-  CHECK(profile.find("model: a model\n") != std::string::npos);
+  CHECK(profile.find("model: a model\ngpu: a GPU\n") != std::string::npos);
   CHECK(profile.find("tensor_parallel: 2\n    blocking_power_w: 70.38\n") != std::string::npos);
   CHECK(profile.find("{clock_mhz: 1400, time_s: 0.011, energy_j: 3.5}") != std::string::npos);
   CHECK(run({"plan", output, "--microbatches", "2"}).status == 0);
@@ -543,6 +543,115 @@ TEST_CASE("cli: import makes a profile that plan takes of the long CSV of Merak"
   const ChildResult forced = run({"import", scratch.file("merak.csv"), "-o", "-", "--tensor-parallel", "4"});
   CHECK(forced.out.find("tensor_parallel: 4\n    instructions:") != std::string::npos);
   CHECK(forced.err.find("no blocking power: stage 0") != std::string::npos);
+}
+
+/// One rank at one clock, as Kareus leaves it: iterations of 2 forwards and 2 backwards, then a wait at 80 W.
+/// The counter ticks every 0.05 s.
+void spill_kareus(const ScratchFolder& scratch, const std::string& clock, double forward_power) {
+  std::string energy = "time,energy\n";
+  std::string instructions = "instruction,start,end\n";
+  int ticks = 0;
+  double total = 1000;
+  const auto now = [&] { return std::to_string(1'764'000'000 + 0.05 * ticks); };
+  const auto pass = [&](int count, double power) {
+    const std::string begin = now();
+    for (int tick = 0; tick < count; ++tick) {
+      ++ticks;
+      total += power * 0.05;
+      energy += now() + "," + std::to_string(total) + "\n";
+    }
+    return begin + "," + now() + "\n";
+  };
+  for (int iteration = 0; iteration < 6; ++iteration) {
+    for (int i = 0; i < 2; ++i) instructions += "forward-compute," + pass(2, forward_power);
+    for (int i = 0; i < 2; ++i) instructions += "backward-compute," + pass(4, forward_power + 50);
+    pass(4, 80);
+  }
+  const std::string timers = scratch.file("measured/node0/" + clock + "/timers");
+  std::filesystem::create_directories(timers);
+  spill(timers + "/time-energy-0-0.csv", energy);
+  spill(timers + "/instructions-0-0.csv", instructions);
+}
+
+TEST_CASE("cli: import makes a profile that plan takes of a folder of Kareus", "[cli]") {
+  const ScratchFolder scratch;
+  spill_kareus(scratch, "1410", 300);
+  spill_kareus(scratch, "1200", 250);
+  const std::string output = scratch.file("p.yaml");
+  const ChildResult imported = run(
+      {"import", scratch.file("measured"), "-o", output, "--microbatches", "2", "--warm-up-iterations", "1"});
+  CAPTURE(imported.err);
+  CHECK(imported.status == 0);
+  CHECK(imported.out == "");
+  CHECK(imported.err.find("no 'forward-backward' spans") != std::string::npos);
+  CHECK(imported.err.find("third") == std::string::npos);
+  const std::string profile = slurp(output);
+  CAPTURE(profile);
+  CHECK(profile.find("origin: imported from " + scratch.file("measured") + "\n") != std::string::npos);
+  CHECK(profile.find("tensor_parallel: 1\n    blocking_power_w: ") != std::string::npos);
+  CHECK(profile.find("clock_mhz: 1410, ") < profile.find("clock_mhz: 1200, "));
+  CHECK(run({"plan", output, "--microbatches", "2"}).status == 0);
+
+  const ChildResult told =
+      run({"import", scratch.file("measured"), "-o", "-", "--blocking-power", "70.5", "--gpu", "a GPU"});
+  CHECK(told.out.find("gpu: a GPU\n") != std::string::npos);
+  CHECK(told.out.find("blocking_power_w: 70.5\n") != std::string::npos);
+  CHECK(told.err.find("the first third of the instructions was left out") != std::string::npos);
+}
+
+TEST_CASE("cli: an import of a folder that is not right writes nothing", "[cli]") {
+  struct Fault {
+    std::string file;
+    /// What to write there; nothing removes it.
+    std::string text;
+    std::string error;
+    std::vector<std::string> flags{};
+  };
+  const std::string node = "node0/1200/timers/";
+  const std::string energy = node + "time-energy-0-0.csv";
+  const std::string instructions = node + "instructions-0-0.csv";
+  const std::vector<Fault> faults{
+      {energy, "energy,time\n", energy + ":1: the header is not 'time,energy'"},
+      {energy, "time,energy\n1,2\n1,3\n", energy + ":3: time: '1' is not after the row before"},
+      {energy, "time,energy\n1,inf\n", energy + ":2: energy: 'inf' is not a finite number"},
+      {energy, "", ": 1200 MHz: rank 0 has no time-energy-0-<rank>.csv"},
+      {instructions, "", ": 1200 MHz: rank 0 has no instructions-0-<rank>.csv"},
+      {instructions, "instruction,start,end\nforward-compute,3,2\n",
+       instructions + ":2: end: '2' is before the start"},
+      {instructions, "instruction,start,end\nforward-compute,1,3\nforward-compute,2,4\n",
+       instructions + ":3: start: 'forward-compute' overlaps 'forward-compute' of line 2"},
+      {"node0/1200/timers/time-energy-1-1.csv", "time,energy\n", ": 1200 MHz: rank 1 has no instructions-1-"},
+      {"node0/fast/timers/time-energy-0-0.csv", "time,energy\n",
+       "node0/fast: holds timers, but 'fast' is not"},
+      {"node0/x", "x", "--tensor-parallel: 1 ranks are no stages of 2", {"--tensor-parallel", "2"}},
+      {"node0/x",
+       "x",
+       "--warm-up-iterations: nothing is left after 6 iterations of 2 microbatches",
+       {"--microbatches", "2", "--warm-up-iterations", "6"}},
+  };
+  for (const Fault& fault : faults) {
+    CAPTURE(fault.error);
+    const ScratchFolder scratch;
+    spill_kareus(scratch, "1410", 300);
+    spill_kareus(scratch, "1200", 250);
+    const std::string file = scratch.file("measured/" + fault.file);
+    std::filesystem::create_directories(std::filesystem::path(file).parent_path());
+    if (fault.text.empty()) {
+      std::filesystem::remove(file);
+    } else {
+      spill(file, fault.text);
+    }
+    spill(scratch.file("output"), kOld);
+    std::vector<std::string> arguments{"import", scratch.file("measured"), "-o", scratch.file("output")};
+    arguments.insert(arguments.end(), fault.flags.begin(), fault.flags.end());
+    const ChildResult result = run(arguments);
+    CAPTURE(result.err);
+    CHECK(result.status == 2);
+    CHECK(result.out == "");
+    CHECK(result.err.find(fault.error) != std::string::npos);
+    CHECK(slurp(scratch.file("output")) == kOld);
+    CHECK(scratch.entries() == 2);
+  }
 }
 
 TEST_CASE("cli: an import of something bad writes nothing", "[cli]") {

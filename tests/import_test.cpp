@@ -140,7 +140,8 @@ TEST_CASE("import: the warm-up ends where iterations, microbatches or a third sa
   };
   CHECK(runs(import_kareus(folder.path(), two_ranks_a_stage(0))) == 32);
   CHECK(runs(import_kareus(folder.path(), two_ranks_a_stage(3))) == 8);
-  CHECK(runs(import_kareus(folder.path(), two_ranks_a_stage(3, 4))) == 24);  // in the middle: a whole step
+  CHECK(runs(import_kareus(folder.path(), two_ranks_a_stage(3, 4))) == 8);   // the file knows better
+  CHECK(runs(import_kareus(folder.path(), two_ranks_a_stage(4, 4))) == 16);  // and has just 4
   const KareusImport guessed = import_kareus(folder.path(), two_ranks_a_stage(4));
   REQUIRE(guessed.remarks.size() == 1);
   CHECK(guessed.remarks[0] ==
@@ -175,6 +176,69 @@ TEST_CASE("import: the order of the files' rows does not matter, nor what else l
   CHECK(after.stages == before.stages);
 }
 
+TEST_CASE("import: a job on one machine needs no folder for it", "[import]") {
+  KareusFolder folder;
+  fill(folder);
+  const KareusImport before = import_kareus(folder.path(), two_ranks_a_stage(1));
+  for (const char* clock : {"1410", "1305", "1200"}) {
+    const fs::path timers = fs::path(folder.path()) / clock / "timers";
+    fs::create_directories(timers);
+    for (const char* node : {"node0", "node1"}) {
+      fs::copy(fs::path(folder.path()) / node / clock / "timers", timers);
+    }
+  }
+  fs::remove_all(folder.path() + "node0");
+  fs::remove_all(folder.path() + "node1");
+  CHECK(import_kareus(folder.path(), two_ranks_a_stage(1)).stages == before.stages);
+}
+
+TEST_CASE("import: a counter that begins anew costs a refresh, and no estimate", "[import]") {
+  KareusFolder whole;
+  KareusFolder anew;
+  Dice dice(11);
+  for (const int clock : {1410, 1200}) {
+    VisitRecord record = made_visit(truth(clock, 0), dice);
+    whole.add(clock, 0, record);
+    std::vector<EnergyReading>& readings = record.counters.front();
+    const std::size_t middle = readings.size() / 2;
+    const Joules before = readings[middle - 1].total;
+    for (std::size_t i = middle; i < readings.size(); ++i) readings[i].total -= before;
+    anew.add(clock, 0, record);
+  }
+  const auto options_of = [](const KareusFolder& folder, InstructionKind kind) {
+    return import_kareus(folder.path(), {1, 1, {}}).stages.at(0).instructions.at(kind);
+  };
+  for (const InstructionKind kind : {InstructionKind::kForward, InstructionKind::kBackward}) {
+    const auto expected = options_of(whole, kind);
+    const auto found = options_of(anew, kind);
+    REQUIRE(found.size() == 2);
+    for (std::size_t i = 0; i < 2; ++i) {
+      CHECK(found[i].time == expected[i].time);
+      CHECK(std::abs(found[i].energy / expected[i].energy - 1) < 5e-3);
+      CHECK(std::abs(found[i].second_energy / expected[i].second_energy - 1) < 5e-3);
+    }
+  }
+}
+
+TEST_CASE("import: a pause between two clocks is no time that was measured", "[import]") {
+  KareusFolder folder;
+  Dice dice(13);
+  double counted = 0;
+  for (const int clock : {1410, 1200}) {
+    VisitRecord record = made_visit(truth(clock, 0), dice);
+    counted += (record.steps.back().end - record.steps[1].begin).value();
+    const Seconds later(clock == 1200 ? 86'400 : 0);
+    const auto move = [later](Span& span) { span = {span.begin + later, span.end + later}; };
+    for (Run& run : record.runs) move(run.span);
+    for (Span& step : record.steps) move(step);
+    for (EnergyReading& reading : record.counters.front()) reading.at += later;
+    folder.add(clock, 0, record);
+  }
+  const StageProfile stage = import_kareus(folder.path(), {1, 1, {}}).stages.at(0);
+  REQUIRE(stage.notes);
+  CHECK(std::abs(stage.notes->duration.value() - counted) < 1e-3);
+}
+
 std::string error_of(const std::function<void()>& work) {
   try {
     work();
@@ -202,7 +266,11 @@ TEST_CASE("import: a folder that is not whole is refused, and what is wrong with
          fs::remove_all(f.path() + "/node0");
          fs::remove_all(f.path() + "/node1");
        },
-       "@: holds no node<n>/<MHz>/timers/time-energy-<rank>-<rank>.csv"},
+       "@: holds no [node<n>/]<MHz>/timers/time-energy-<rank>-<rank>.csv"},
+      {[](const KareusFolder& f) { fs::rename(f.path() + "node0/1305", f.path() + "node0/1305MHz"); },
+       "@node0/1305MHz: holds timers, but '1305MHz' is not a whole number of MHz from 1 to 100000"},
+      {[](const KareusFolder& f) { fs::rename(f.path() + "node0/1305", f.path() + "max"); },
+       "@max: holds timers, but 'max' is not a whole number of MHz from 1 to 100000"},
       {[](const KareusFolder& f) { fs::remove(f.instructions_file(1305, 3)); },
        "@: 1305 MHz: rank 3 has no instructions-3-<rank>.csv"},
       {[](const KareusFolder& f) {
@@ -232,7 +300,9 @@ TEST_CASE("import: a folder that is not whole is refused, and what is wrong with
        "@node1/1200/timers/time-energy-2-0.csv: time: only 1 readings while the rank's instructions ran, "
        "after "
        "the warm-up"},
-      {[](const KareusFolder&) {}, "instructions-", two_ranks_a_stage(5, 8)},
+      {[](const KareusFolder&) {},
+       ".csv: --warm-up-iterations: nothing is left after 5 iterations of 8 microbatches",
+       two_ranks_a_stage(5, 8)},
       {[&](const KareusFolder& f) {
          for (const int clock : {1410, 1305, 1200}) {
            for (int rank = 2; rank < 4; ++rank) {
@@ -265,7 +335,6 @@ TEST_CASE("import: a bad file of Kareus is refused with file, line, key and reas
       {"energy-byte-order-mark.csv", "@:1: the file begins with a byte order mark; save it as plain UTF-8"},
       {"energy-empty-line.csv", "@:3: 1 values where the header names 2"},
       {"energy-empty.csv", "@: the file is empty"},
-      {"energy-falls.csv", "@:3: energy: '3' is below the row before: the counter began anew"},
       {"energy-header-swapped.csv", "@:1: the header is not 'time,energy'"},
       {"energy-long-row.csv", "@:3: 3 values where the header names 2"},
       {"energy-negative.csv", "@:3: energy: '-3' must not be negative"},

@@ -24,6 +24,7 @@ struct ImportFlags {
   std::optional<int> warm_up_iterations;
   std::optional<int> microbatches;
   std::string model;
+  std::string gpu;
 };
 
 Profile read_kareus(const ImportFlags& flags) {
@@ -72,6 +73,7 @@ int run(const ImportFlags& flags) {
   Profile profile =
       std::filesystem::is_directory(flags.source, ignored) ? read_kareus(flags) : read_csv(flags);
   profile.model = flags.model;
+  profile.gpu = flags.gpu;
   profile.origin = "imported from " + flags.source;
   if (blocking) {
     for (StageProfile& stage : profile.stages) set_blocking_power(stage, *blocking);
@@ -90,7 +92,7 @@ void add_import(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("import", "Make a profile of what others have measured");
   command
       ->add_option("SOURCE", flags->source,
-                   "CSV of Zeus or Merak, or a folder that Kareus's profiling left: node0/MHZ/timers/...")
+                   "CSV of Zeus or Merak, or a folder that Kareus's profiling left: [node0/]MHZ/timers/...")
       ->required();
   command->add_option("-o,--output", flags->output, "Write the profile (YAML) here; - is standard output")
       ->required();
@@ -107,10 +109,12 @@ void add_import(CLI::App& app, Action& action) {
                    "Of a folder: iterations that do not count, at every clock (default: 10)")
       ->check(CLI::Range(0, 1'000'000));
   command
-      ->add_option("--microbatches", flags->microbatches,
-                   "Of a folder: forwards of a rank in an iteration, to find the end of the warm-up")
+      ->add_option(
+          "--microbatches", flags->microbatches,
+          "Of a folder without iterations: forwards of a rank in one, to find the end of the warm-up")
       ->check(CLI::Range(1, 1'000'000));
   command->add_option("--model", flags->model, "What to call the model in the profile");
+  command->add_option("--gpu", flags->gpu, "What to call the GPUs in the profile");
   command->footer(
       "Says on standard error what had to be assumed, and what a plan should not be built on.\n"
       "Example: slackline import merak.csv --blocking-power 83.64 -o mine.yaml\n"

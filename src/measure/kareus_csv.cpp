@@ -95,9 +95,6 @@ std::vector<EnergyReading> parse_kareus_energy(const std::string& file, const st
     if (!readings.empty() && reading.at <= readings.back().at) {
       rows.fail("time", rows.quoted(0) + " is not after the row before");
     }
-    if (!readings.empty() && reading.total < readings.back().total) {
-      rows.fail("energy", rows.quoted(1) + " is below the row before: the counter began anew");
-    }
     readings.push_back(reading);
   }
   return readings;

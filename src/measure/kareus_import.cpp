@@ -74,16 +74,12 @@ class Files {
  public:
   /// Looks through the whole folder. What is none of these files is somebody else's.
   explicit Files(const std::string& folder) : folder_(folder) {
-    for (const std::string& node : names_in(folder_)) {
-      if (!node.starts_with("node") || !number_in(node.substr(4), 0, kMostRanks)) continue;
-      for (const std::string& clock_name : names_in(folder_ / node)) {
-        const auto clock = number_in(clock_name, 1, kMaxClock);
-        const fs::path timers = folder_ / node / clock_name / "timers";
-        if (clock && fs::is_directory(timers)) add(*clock, timers);
-      }
+    add_clocks(folder_);
+    for (const std::string& name : names_in(folder_)) {
+      if (is_node(name)) add_clocks(folder_ / name);
     }
     if (files_.empty()) {
-      throw InputError(folder, 0, "", "holds no node<n>/<MHz>/timers/time-energy-<rank>-<rank>.csv");
+      throw InputError(folder, 0, "", "holds no [node<n>/]<MHz>/timers/time-energy-<rank>-<rank>.csv");
     }
     check();
   }
@@ -93,6 +89,26 @@ class Files {
   [[nodiscard]] const std::set<int>& clocks() const { return clocks_; }
 
  private:
+  static bool is_node(std::string_view name) {
+    return name.starts_with("node") && number_in(name.substr(4), 0, kMostRanks);
+  }
+
+  /// What holds timers has to be a clock's: one more clock that nobody misses would otherwise go unseen.
+  void add_clocks(const fs::path& folder) {
+    for (const std::string& name : names_in(folder)) {
+      const fs::path timers = folder / name / "timers";
+      std::error_code ignored;
+      if (is_node(name) || !fs::is_directory(timers, ignored)) continue;
+      const auto clock = number_in(name, 1, kMaxClock);
+      if (!clock) {
+        throw InputError((folder / name).string(), 0, "",
+                         "holds timers, but '" + name + "' is not a whole number of MHz from 1 to " +
+                             std::to_string(kMaxClock));
+      }
+      add(*clock, timers);
+    }
+  }
+
   void add(int clock, const fs::path& timers) {
     for (const std::string& name : names_in(timers)) {
       const auto enter = [&](std::string_view prefix, std::string RankFiles::*which) {
@@ -215,19 +231,16 @@ class RankVisit {
     if (warm_up == 0)
       return has_iterations_ ? std::min(steps_.front().begin, runs_.front().span.begin)
                              : runs_.front().span.begin;
+    if (steps_.size() > warm_up) return steps_[warm_up].begin;
     if (options.microbatches) {
       std::size_t forwards = warm_up * static_cast<std::size_t>(*options.microbatches);
       for (const Run& run : runs_) {
-        if (run.kind != InstructionKind::kForward || forwards-- > 0) continue;
-        const auto step = std::ranges::find_if(
-            steps_, [&](const Span& s) { return s.begin <= run.span.begin && run.span.begin < s.end; });
-        return step == steps_.end() ? run.span.begin : step->begin;
+        if (run.kind == InstructionKind::kForward && forwards-- == 0) return run.span.begin;
       }
       fail(0, "--warm-up-iterations",
            "nothing is left after " + std::to_string(warm_up) + " iterations of " +
                std::to_string(*options.microbatches) + " microbatches");
     }
-    if (steps_.size() > warm_up) return steps_[warm_up].begin;
     skipped_a_third_ = true;
     return runs_[runs_.size() / 3].span.begin;
   }
@@ -303,8 +316,6 @@ KareusImport import_kareus(const std::string& folder, const KareusOptions& optio
         if (done) done(static_cast<double>(count) / static_cast<double>(places.size()));
       });
 
-  Seconds began = found.front().visit.span.begin;
-  for (const Found& one : found) began = std::min(began, one.visit.span.begin);
   std::vector<Recording> recordings(static_cast<std::size_t>(ranks));
   for (int rank = 0; rank < ranks; ++rank) {
     Recording& recording = recordings[static_cast<std::size_t>(rank)];
@@ -316,12 +327,16 @@ KareusImport import_kareus(const std::string& folder, const KareusOptions& optio
       recording.stages.front().clocks.emplace_back(*clock);
     }
   }
-  for (std::size_t i = 0; i < places.size(); ++i) {
+  // Highest clock first, as they were measured. Between them the job was started anew: no measuring.
+  for (std::size_t i = places.size(); i-- > 0;) {
     Recording& recording = recordings[static_cast<std::size_t>(places[i].first.second)];
-    found[i].visit.span.begin -= began;
-    found[i].visit.span.end -= began;
+    std::vector<Visit>& visits = recording.stages.front().visits;
+    Visit& visit = found[i].visit;
+    const Seconds begin = visits.empty() ? Seconds(0) : visits.back().span.end;
+    visit.round = static_cast<int>(visits.size());
+    visit.span = {begin, begin + visit.span.length()};
     recording.counter_period = std::max(recording.counter_period, found[i].counter_period);
-    recording.stages.front().visits.push_back(std::move(found[i].visit));
+    visits.push_back(std::move(visit));
   }
 
   KareusImport result{combine(recordings, options.tensor_parallel), {}};

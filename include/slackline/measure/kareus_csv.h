@@ -15,8 +15,9 @@ struct KareusSpan {
 };
 
 /// Reads `time-energy-GLOBAL-LOCAL.csv` of Kareus: `time,energy` (seconds since 1970, joules since the
-/// counter began), a row whenever the counter refreshed. InputError with file, line, key and reason, also
-/// where time does not rise or energy falls.
+/// counter began), a row whenever the counter refreshed. Where energy falls the counter began anew, and
+/// estimate() leaves that refresh out. InputError with file, line, key and reason, also where time does not
+/// rise.
 [[nodiscard]] std::vector<EnergyReading> parse_kareus_energy(const std::string& file,
                                                              const std::string& text);
 

@@ -13,8 +13,9 @@ struct KareusOptions {
   int tensor_parallel = 1;
   /// Iterations at the begin of each clock that do not count.
   int warm_up_iterations = 10;
-  /// Of an iteration: as many forwards a rank. Without it the file's own spans of iterations tell where the
-  /// warm-up ends, and without those the first third of the instructions is left out.
+  /// Forwards of a rank in an iteration: they tell where the warm-up ends if the file does not have more
+  /// spans of iterations than that. Where this is unknown, too, the first third of the instructions is left
+  /// out.
   std::optional<int> microbatches;
 };
 
@@ -25,11 +26,11 @@ struct KareusImport {
 };
 
 /// Measurements that the profiling scripts of Kareus have left: one training run a clock, under
-/// FOLDER/node<n>/<MHz>/timers, where each rank has a time-energy-GLOBAL-LOCAL.csv and an
-/// instructions-GLOBAL-LOCAL.csv. Spans named <kind>-compute are instructions, those named forward-backward
-/// iterations; whatever else an iteration does is waiting. Time and energy of each kind are those of
-/// estimate(), ranks come together as combine() does it. `done`, from 0 to 1, is called now and then.
-/// InputError with file, line, key and reason.
+/// FOLDER/node<n>/<MHz>/timers or FOLDER/<MHz>/timers, where each rank has a time-energy-GLOBAL-LOCAL.csv and
+/// an instructions-GLOBAL-LOCAL.csv. Spans named <kind>-compute are instructions, those named
+/// forward-backward iterations; whatever else an iteration does is waiting. Time and energy of each kind are
+/// those of estimate(), ranks come together as combine() does it. `done`, from 0 to 1, is called now and
+/// then. InputError with file, line, key and reason.
 [[nodiscard]] KareusImport import_kareus(const std::string& folder, const KareusOptions& options,
                                          const std::function<void(double)>& done = {});
 
