@@ -135,8 +135,8 @@ TEST_CASE("vendor job: a profile goes on where a GPU never reads the clock that 
   const Workplace place;
   // Power-capped: the second GPU stays at 1725 MHz whatever is asked. The sweep must come down the clocks.
   place.node.script("nvmlDeviceGetClockInfo 1 value=1725\n");
-  std::vector<std::string> command{kBinary, "profile", "--device", "nvml:0,1,library=" FAKE_NVML,
-                                   "-o",    "p.yaml"};
+  std::vector<std::string> command{
+      kBinary, "profile", "--device", "nvml:0,1,library=" FAKE_NVML, "-o", place.folder.file("p.yaml")};
   for (const std::string& word : place.job("0")) command.push_back(word);
   RunningProgram profile(command);
   const auto has_come_down = [&] {
