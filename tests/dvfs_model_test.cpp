@@ -105,7 +105,7 @@ TEST_CASE("dvfs model: the errors cover the published sweeps", "[curve]") {
   Dice dice(7);
   for (const std::string name : {"gpt3-175b", "bloom-176b"}) {
     const Profile published = read_profile(SLACKLINE_SOURCE_DIR "/profiles/" + name + "-a100-sxm.yaml");
-    for (const std::size_t count : {3, 5, 8}) {
+    for (const std::size_t count : {3U, 5U, 8U}) {
       const Profile truth = hidden_truth(published, dice);
       const Profile sweep = measurements(truth, dice);
       std::vector<Series> series;
