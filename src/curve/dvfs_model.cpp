@@ -152,6 +152,7 @@ struct DvfsModel::Kriging {
 
   /// Of the truth at `a` with the truth at `b`, given what was measured.
   [[nodiscard]] MatrixXd remaining(const Places& a, const Places& b) const {
+    if (a.empty() || b.empty()) return MatrixXd(a.size(), b.size());  // Eigen solves for no empty matrix
     const MatrixXd from_a = factor.matrixL().solve(covariance(measured, a));
     const MatrixXd from_b = factor.matrixL().solve(covariance(measured, b));
     return scale * (covariance(a, b) - from_a.transpose() * from_b);
