@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "../base/csv_rows.h"
 #include "slackline/base/error.h"
 #include "slackline/base/file.h"
 #include "slackline/pipeline/dag.h"
@@ -68,7 +69,7 @@ class OrderReader {
   OrderReader(const std::string& file, std::string_view text) : file_(file), rest_(text) {}
 
   OrderSpec run() {
-    while (!rest_.empty()) read_row(next_line());
+    while (!rest_.empty()) read_row(take_line(rest_));
     if (order_.empty()) throw InputError(file_, 0, "", "the file is empty");
     check_communication();
     OrderSpec spec{"csv", 0, 0, 0, order_};
@@ -88,24 +89,13 @@ class OrderReader {
     throw InputError(file_, cell.line, cell.number > 0 ? "cell " + std::to_string(cell.number) : "", reason);
   }
 
-  std::string_view next_line() {
-    const std::size_t newline = rest_.find('\n');
-    std::string_view line = rest_.substr(0, newline);
-    rest_.remove_prefix(newline == std::string_view::npos ? rest_.size() : newline + 1);
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    return line;
-  }
-
   void read_row(std::string_view line) {
     order_.emplace_back();
     cells_.emplace_back();
     Cell cell{static_cast<int>(order_.size()), 0};
-    while (true) {
-      const std::size_t comma = line.find(',');
+    for (const std::string_view text : split_cells(line)) {
       ++cell.number;
-      read_cell(line.substr(0, comma), cell);
-      if (comma == std::string_view::npos) break;
-      line.remove_prefix(comma + 1);
+      read_cell(text, cell);
     }
     if (order_.back().empty()) fail({cell.line, 0}, "the rank has nothing to run");
   }
