@@ -12,15 +12,35 @@
 #include "catch.h"
 #include "comma_locale.h"
 #include "dice.h"
+#include "other_process.h"
 #include "scratch_folder.h"
 #include "slackline/base/error.h"
 #include "slackline/base/file.h"
 #include "slackline/base/number_text.h"
 #include "slackline/base/parallel.h"
+#include "slackline/base/process.h"
 #include "slackline/base/ticks.h"
 
 namespace slackline {
 namespace {
+
+TEST_CASE("process: it is ending from when it is killed until it was waited for", "[base]") {
+  const pid_t self = ::getpid();
+  CHECK_FALSE(is_ending(self));
+  OtherProcess other([] {});
+  const pid_t pid = other.pid();
+  CHECK_FALSE(is_ending(pid));
+  REQUIRE(::kill(pid, SIGSTOP) == 0);
+  CHECK_FALSE(is_ending(pid));
+  REQUIRE(::kill(pid, SIGKILL) == 0);
+  siginfo_t end{};
+  REQUIRE(::waitid(P_PID, static_cast<id_t>(pid), &end, WEXITED | WNOWAIT) == 0);
+  CHECK(is_ending(pid));
+  other.kill();
+  CHECK_FALSE(is_ending(pid));
+  CHECK(descends_from(self, ::getppid()));
+  CHECK_FALSE(descends_from(::getppid(), self));
+}
 
 TEST_CASE("number_text: anything but a whole finite decimal number is refused", "[base]") {
   for (const char* text :

@@ -222,6 +222,26 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("runtime: an owner that was killed and still holds its lock is waited for", "[runtime]") {
+  Node node;
+  const Journal journal(node.journal_folder);
+  const std::string gpu = node.device->identity(GpuId(1)).uuid;
+  // As threads would that end after the first: a child shares the lock for a while.
+  const OtherProcess owner([&] {
+    auto* claim = new Journal::Claim(Journal(node.journal_folder).claim(gpu));
+    claim->record(*node.device, "", Megahertz(0));
+    if (::fork() == 0) {
+      ::usleep(300'000);
+      ::_exit(0);
+    }
+    SimWorld(node.path).lock_clock(GpuId(1), Megahertz(1000));
+  });
+  CHECK(journal.restore_leftovers().gpus.empty());  // it lives
+  REQUIRE(::kill(owner.pid(), SIGKILL) == 0);
+  CHECK(journal.restore_leftovers().gpus == std::vector{gpu});
+  CHECK(node.locked() == 0);
+}
+
 TEST_CASE("runtime: an entry cut short at any byte still restores its GPU", "[runtime]") {
   Node node;
   const Journal journal(node.journal_folder);

@@ -11,12 +11,14 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <thread>
 #include <utility>
 
 #include "journal_entry.h"
 #include "slackline/base/error.h"
 #include "slackline/base/file.h"
+#include "slackline/base/process.h"
 #include "slackline/device/open_device.h"
 
 namespace slackline {
@@ -106,6 +108,22 @@ Journal::Journal(std::string folder) : folder_(std::move(folder)) {
   }
 }
 
+std::optional<Journal::Claim> Journal::claim_abandoned(const Entry& entry, std::set<pid_t>& alive) const {
+  const auto end = std::chrono::steady_clock::now() + kRestoring;
+  // Between two signs of its end a process may for an instant show none.
+  int looks_without_sign = 0;
+  while (true) {
+    if (auto claim = try_claim(entry.gpu)) return claim;
+    if (alive.contains(entry.owner) || std::chrono::steady_clock::now() > end) return std::nullopt;
+    looks_without_sign = is_ending(entry.owner) ? 0 : looks_without_sign + 1;
+    if (looks_without_sign == 2) {
+      alive.insert(entry.owner);
+      return std::nullopt;
+    }
+    std::this_thread::sleep_for(kClaimPoll);
+  }
+}
+
 std::optional<Journal::Claim> Journal::try_claim(const std::string& gpu) const {
   Descriptor lock = lock_file(folder_ + "/" + gpu + kLockSuffix);
   if (!lock) return std::nullopt;
@@ -154,6 +172,7 @@ Journal::Restoration Journal::restore_leftovers(
   Restoration result;
   std::map<std::string, std::unique_ptr<Device>> devices;  // by spec
   std::optional<std::vector<std::unique_ptr<Device>>> sought;
+  std::set<pid_t> alive;  // owners that were found to be
   const auto device_of = [&](const Entry& entry) -> Device* {
     if (is_gone(entry.device)) return nullptr;
     if (!entry.device.empty()) {
@@ -170,7 +189,7 @@ Journal::Restoration Journal::restore_leftovers(
   };
   for (const Entry& listed : entries()) {
     try {
-      auto claim = try_claim(listed.gpu);
+      auto claim = claim_abandoned(listed, alive);
       if (!claim) continue;
       // It may have been restored, or changed anew, before the claim was ours.
       const std::vector<Entry> now = entries();

@@ -22,5 +22,8 @@ struct ProcessIdentity {
 [[nodiscard]] bool descends_from(pid_t pid, pid_t ancestor);
 /// False once it has ended, also as a zombie that nobody has waited for.
 [[nodiscard]] bool is_alive(const ProcessIdentity& process);
+/// It has been killed, and the kernel is about to let go, or has let go, of what it held. False once nobody
+/// has this number any more.
+[[nodiscard]] bool is_ending(pid_t pid);
 
 }  // namespace slackline

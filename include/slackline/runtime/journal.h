@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,7 @@ class Journal {
     std::string gpu;     // UUID
     std::string state;   // Device::state before the first change
     Megahertz baseline;  // to be restored to; 0: unlocked
-    pid_t owner = 0;     // for people
+    pid_t owner = 0;     // who changed it
   };
 
   /// The exclusive right to change one GPU.
@@ -73,6 +74,10 @@ class Journal {
 
  private:
   [[nodiscard]] std::optional<Claim> try_claim(const std::string& gpu) const;
+  /// Nothing if somebody has it who is, or from now on counts as, `alive`. One who was just killed is waited
+  /// for: the kernel takes a moment to drop the lock, and whoever looks but once would pass over a GPU that
+  /// nobody will restore.
+  [[nodiscard]] std::optional<Claim> claim_abandoned(const Entry& entry, std::set<pid_t>& alive) const;
   void remove_unfinished() const;
 
   std::string folder_;
