@@ -87,6 +87,28 @@ struct PowerTrace {
   }
 };
 
+TEST_CASE("device: a request that the next one takes back at once leaves no trace, to the bit", "[device]") {
+  const auto energies_of = [](bool asks) {
+    SimOptions options;
+    options.noise = options.energy_noise = 0.01;
+    Node node({easy_stage()}, options);
+    SimWorld& world = *node.world;
+    SimWorld::Participant stage = world.join_as_stage(0);
+    std::vector<double> energies;
+    for (int run = 0; run < 50; ++run) {
+      if (asks) {
+        world.lock_clock(GpuId(0), kLow);
+        world.lock_clock(GpuId(0), kHigh);
+      }
+      run_once(world, stage, InstructionKind::kForward);
+      stage.sleep_until(world.now() + Seconds(0.0317));
+      energies.push_back(world.energy(GpuId(0)).total.value());
+    }
+    return energies;
+  };
+  CHECK(energies_of(true) == energies_of(false));
+}
+
 TEST_CASE("device: an instruction takes the time that was measured at its clock", "[device]") {
   Node node({easy_stage()});
   SimWorld& world = *node.world;

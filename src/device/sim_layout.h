@@ -17,7 +17,7 @@ namespace slackline {
 // simulated nanoseconds.
 
 constexpr std::int64_t kNever = INT64_MAX;
-constexpr std::int32_t kIdle = -1;
+constexpr std::int32_t kNoInstruction = -1;
 
 struct SimOptionRow {
   std::int32_t clock_mhz;
@@ -46,7 +46,7 @@ struct SimStageState {
   std::int32_t throttled_mhz;  // one of its clocks
   std::int32_t stuck_mhz;      // one of its clocks, above which no request takes effect
 
-  std::int32_t running_kind;  // or kIdle
+  std::int32_t running_kind;  // or kNoInstruction
   double remaining;           // of the running instruction: 1 to 0
   double noise_factor;        // on its time
   double energy_factor;       // on its energy

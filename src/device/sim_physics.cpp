@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <functional>
+#include <set>
 
 namespace slackline {
 namespace {
@@ -83,7 +85,7 @@ void settle(SimLayout& world, SimStageState& stage) {
     gpu.total_j = joules_at(world, gpu, world.now_ns);
     gpu.since_ns = world.now_ns;
   }
-  if (stage.running_kind != kIdle && world.now_ns > stage.updated_ns) {
+  if (stage.running_kind != kNoInstruction && world.now_ns > stage.updated_ns) {
     const double duration_ns =
         lockstep_seconds(world, stage) * stage.noise_factor * slowdown(stage) * kNanosecondsPerSecond;
     const double done = static_cast<double>(world.now_ns - stage.updated_ns) / duration_ns;
@@ -95,7 +97,7 @@ void settle(SimLayout& world, SimStageState& stage) {
 /// Powers and the end of the running instruction, from the state as it is now.
 void look_ahead(SimLayout& world, SimStageState& stage) {
   const double intruder = stage.intruded != 0 ? kIntruderPower : 1;
-  if (stage.running_kind == kIdle) {
+  if (stage.running_kind == kNoInstruction) {
     stage.completes_ns = kNever;
     for (SimGpuState& gpu : gpus_of(world, stage)) gpu.power_w = stage.blocking_w * intruder;
     return;
@@ -161,12 +163,23 @@ void finish_instructions(SimLayout& world) {
   for (SimStageState& stage : world.stages()) {
     if (stage.completes_ns > world.now_ns) continue;
     settle(world, stage);
-    stage.running_kind = kIdle;
+    stage.running_kind = kNoInstruction;
     look_ahead(world, stage);
   }
 }
 
 }  // namespace
+
+std::vector<std::int32_t> clocks_of(SimLayout& world, const SimStageState& stage) {
+  std::set<std::int32_t, std::greater<>> clocks;
+  for (const InstructionKind kind : kInstructionKinds) {
+    const auto k = static_cast<std::size_t>(kind);
+    for (std::int32_t i = 0; i < stage.option_count[k]; ++i) {
+      clocks.insert(world.options()[static_cast<std::size_t>(stage.first_option[k] + i)].clock_mhz);
+    }
+  }
+  return {clocks.begin(), clocks.end()};
+}
 
 void begin_physics(SimLayout& world) {
   for (SimStageState& stage : world.stages()) {
@@ -190,14 +203,18 @@ void begin_instruction(SimLayout& world, SimStageState& stage, InstructionKind k
 
 void abort_instruction(SimLayout& world, SimStageState& stage) {
   settle(world, stage);
-  stage.running_kind = kIdle;
+  stage.running_kind = kNoInstruction;
   look_ahead(world, stage);
 }
 
 void request_clock(SimLayout& world, SimGpuState& gpu, std::int32_t clock_mhz) {
   clock_mhz = std::min(clock_mhz, stage_of(world, gpu).stuck_mhz);
-  const std::int32_t target = gpu.pending_mhz != 0 ? gpu.pending_mhz : gpu.current_mhz;
-  if (target == clock_mhz) return;
+  if (gpu.pending_mhz == clock_mhz) return;
+  if (gpu.current_mhz == clock_mhz) {
+    // Whether what this overtakes was asked for at all depends on how fast the asking was on the host.
+    gpu.pending_mhz = 0;
+    return;
+  }
   gpu.pending_mhz = clock_mhz;
   gpu.pending_ns = world.now_ns + world.switch_ns;
 }

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <vector>
 
 #include "sim_layout.h"
 
@@ -9,6 +10,9 @@ namespace slackline {
 // for leakage that grows with time, is constant between two changes of its state, so energy at any time is
 // one product from the last change; splitting an interval by mere reads would change the rounding and with it
 // the repeatability.
+
+/// What a stage's GPUs can run at, highest first.
+[[nodiscard]] std::vector<std::int32_t> clocks_of(SimLayout& world, const SimStageState& stage);
 
 /// The state at time zero, when the stages and GPUs are described.
 void begin_physics(SimLayout& world);

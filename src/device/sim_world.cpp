@@ -1,26 +1,20 @@
 #include "slackline/device/sim_world.h"
 
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cassert>
 #include <cerrno>
-#include <climits>
-#include <cmath>
 #include <cstring>
-#include <functional>
 #include <new>
-#include <set>
 #include <utility>
 
+#include "sim_build.h"
 #include "sim_layout.h"
 #include "sim_physics.h"
+#include "sim_time.h"
 #include "slackline/base/descriptor.h"
 #include "slackline/base/error.h"
 
@@ -28,193 +22,11 @@ namespace slackline {
 namespace {
 
 constexpr std::uint64_t kMagic = 0x34646c726f77536bULL;  // changes with the layout
-constexpr double kNanosecondsPerSecond = 1e9;
 /// How long a participant may be dead before others notice, in wall time.
 constexpr std::int64_t kLivenessCheckNs = 50'000'000;
 
-std::int64_t to_nanoseconds(Seconds time) {
-  return std::llround(time.value() * kNanosecondsPerSecond);
-}
-Seconds from_nanoseconds(std::int64_t ns) {
-  return Seconds(static_cast<double>(ns) / kNanosecondsPerSecond);
-}
-
-std::int64_t wall_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1'000'000'000 + now.tv_nsec;
-}
-
-void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected, std::int64_t timeout_ns) {
-  const timespec timeout{timeout_ns / 1'000'000'000, timeout_ns % 1'000'000'000};
-  ::syscall(SYS_futex, &word, FUTEX_WAIT, expected, &timeout, nullptr, 0);
-}
-
-void futex_wake(std::atomic<std::uint32_t>& word) {
-  word.fetch_add(1);
-  ::syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
-}
-
 [[noreturn]] void fail(const std::string& operation, const std::string& path) {
   throw DeviceError(operation, "sim:" + path, std::strerror(errno));
-}
-
-void start_running(SimParticipantState& participant) {
-  participant.activity = SimActivity::kRunning;
-  futex_wake(participant.signal);
-}
-
-std::int64_t untaken(const SimLayout& world, std::uint64_t channel) {
-  for (std::size_t i = 0; i < world.channels.size(); ++i) {
-    const SimChannelState& state = world.channels[(channel + i) % world.channels.size()];
-    if (state.used == 0) return 0;
-    if (state.id == channel) return state.untaken;
-  }
-  return 0;
-}
-
-SimChannelState& channel_state(SimLayout& world, std::uint64_t channel) {
-  for (std::size_t i = 0; i < world.channels.size(); ++i) {
-    SimChannelState& state = world.channels[(channel + i) % world.channels.size()];
-    if (state.used != 0 && state.id != channel) continue;
-    if (state.used == 0) state = {channel, 0, 1};
-    return state;
-  }
-  throw DeviceError("send", "",
-                    "the job uses more than " + std::to_string(world.channels.size()) + " channels");
-}
-
-/// The job is over, whatever of it may still be around.
-bool may_observers_run_on(SimLayout& world) {
-  return std::ranges::none_of(world.participants(), [](const SimParticipantState& participant) {
-    return participant.is_job == 0 && participant.activity == SimActivity::kRunning;
-  });
-}
-
-bool may_advance(SimLayout& world) {
-  if (world.observers_run_on != 0) return may_observers_run_on(world);
-  for (const SimStageState& stage : world.stages()) {
-    if (stage.joined == 0) return false;
-  }
-  bool has_job = false;
-  for (const SimParticipantState& participant : world.participants()) {
-    if (participant.activity == SimActivity::kFree) continue;
-    has_job = has_job || participant.is_job != 0;
-    if (participant.activity == SimActivity::kRunning) return false;
-    const bool waits = participant.activity == SimActivity::kWaiting;
-    if (waits && untaken(world, participant.channel) > 0) return false;
-  }
-  const auto waits_for = [&](const SimRequests& requests) {
-    return requests.untaken > 0 && requests.server > 0 &&
-           world.slots[static_cast<std::size_t>(requests.server - 1)].activity == SimActivity::kServing;
-  };
-  for (const SimGpuState& gpu : world.gpus()) {
-    if (waits_for(gpu.requests)) return false;
-  }
-  for (const SimStageState& stage : world.stages()) {
-    if (waits_for(stage.tidings)) return false;
-  }
-  return has_job;
-}
-
-/// Accidents alone do not let virtual time go on: there is always another one, and a job that waits for
-/// somebody outside would see hours pass.
-std::int64_t next_event(SimLayout& world) {
-  std::int64_t next = next_physical_event(world);
-  for (const SimParticipantState& participant : world.participants()) {
-    if (participant.activity == SimActivity::kSleeping) next = std::min(next, participant.wake_ns);
-  }
-  if (next == kNever && world.pace == 0) return kNever;
-  return std::min(next, next_accident(world));
-}
-
-/// Everything that is due at `now_ns` happens, and those who waited for it run again.
-void process_events(SimLayout& world) {
-  apply_physical_events(world);
-  for (SimParticipantState& participant : world.participants()) {
-    const bool done = participant.activity == SimActivity::kComputing &&
-                      world.stages()[static_cast<std::size_t>(participant.stage)].running_kind == kIdle;
-    const bool awake = participant.activity == SimActivity::kSleeping && participant.wake_ns <= world.now_ns;
-    if (done || awake) start_running(participant);
-  }
-}
-
-void advance_virtual_time(SimLayout& world) {
-  while (may_advance(world)) {
-    const std::int64_t next = next_event(world);
-    if (next == kNever) return;
-    world.now_ns = std::max(world.now_ns, next);
-    process_events(world);
-  }
-}
-
-void follow_wall_time(SimLayout& world) {
-  const auto now =
-      static_cast<std::int64_t>(static_cast<double>(wall_ns() - world.wall_start_ns) * world.pace);
-  while (true) {
-    const std::int64_t next = next_event(world);
-    if (next > now) break;
-    world.now_ns = std::max(world.now_ns, next);
-    process_events(world);
-  }
-  world.now_ns = std::max(world.now_ns, now);
-}
-
-void remove(SimLayout& world, SimParticipantState& participant) {
-  if (participant.is_job != 0) {
-    abort_instruction(world, world.stages()[static_cast<std::size_t>(participant.stage)]);
-  }
-  participant.activity = SimActivity::kFree;
-  const bool job_is_gone = std::ranges::none_of(world.participants(), [](const SimParticipantState& p) {
-    return p.is_job != 0 && p.activity != SimActivity::kFree;
-  });
-  // What it had under way reaches nobody; the next job may use the same channels.
-  if (job_is_gone) world.channels = {};
-}
-
-void remove_dead(SimLayout& world) {
-  for (SimParticipantState& participant : world.participants()) {
-    if (participant.activity == SimActivity::kFree) continue;
-    if (is_alive({participant.pid, participant.start_time})) continue;
-    // It may have died before it asked for what it had announced. Who leaves in order has asked, and time
-    // waits for the owner of the clocks as before.
-    if (participant.is_job != 0) {
-      SimStageState& stage = world.stages()[static_cast<std::size_t>(participant.stage)];
-      stage.tidings.untaken = 0;
-      for (std::int32_t g = 0; g < stage.gpus; ++g) {
-        world.gpus()[static_cast<std::size_t>(stage.first_gpu + g)].requests.untaken = 0;
-      }
-    }
-    remove(world, participant);
-  }
-}
-
-/// Highest first.
-std::vector<std::int32_t> clocks_of(SimLayout& world, const SimStageState& stage) {
-  std::set<std::int32_t, std::greater<>> clocks;
-  for (const InstructionKind kind : kInstructionKinds) {
-    const auto k = static_cast<std::size_t>(kind);
-    for (std::int32_t i = 0; i < stage.option_count[k]; ++i) {
-      clocks.insert(world.options()[static_cast<std::size_t>(stage.first_option[k] + i)].clock_mhz);
-    }
-  }
-  return {clocks.begin(), clocks.end()};
-}
-
-/// The highest of these clocks that is not above `limit`, or else the lowest; 0 for a stage without any.
-std::int32_t clock_within(const std::vector<std::int32_t>& clocks, Megahertz limit) {
-  if (clocks.empty()) return 0;
-  const auto found =
-      std::find_if(clocks.begin(), clocks.end(), [&](std::int32_t clock) { return clock <= limit.value(); });
-  return found == clocks.end() ? clocks.back() : *found;
-}
-
-void advance(SimLayout& world) {
-  if (world.pace == 0) {
-    advance_virtual_time(world);
-  } else {
-    follow_wall_time(world);
-  }
 }
 
 }  // namespace
@@ -254,7 +66,7 @@ class SimWorld::Guard {
       }
       ::pthread_mutex_unlock(&world_.mutex);
       const std::int64_t begin = wall_ns();
-      futex_wait(participant.signal, seen, patience);
+      wait_for_signal(participant, seen, patience);
       if (::pthread_mutex_lock(&world_.mutex) == EOWNERDEAD) ::pthread_mutex_consistent(&world_.mutex);
       if (wall_ns() - begin >= kLivenessCheckNs) remove_dead(world_);
       advance(world_);
@@ -268,77 +80,14 @@ class SimWorld::Guard {
 
 void SimWorld::create(const std::string& path, const std::vector<SimStage>& stages,
                       const SimOptions& options) {
-  std::size_t gpus = 0;
-  std::size_t rows = 0;
-  for (const SimStage& stage : stages) {
-    gpus += static_cast<std::size_t>(stage.gpus);
-    for (const auto& [kind, list] : stage.instructions) rows += list.size();
-  }
   const Descriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd) fail("create", path);
-  const std::size_t bytes = SimLayout::bytes(stages.size(), gpus, rows);
+  const std::size_t bytes = layout_bytes(stages);
   if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) fail("create", path);
   void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
   if (memory == MAP_FAILED) fail("create", path);
-
   auto& world = *new (memory) SimLayout;  // the file is zero already
-  world.pace = options.pace;
-  world.wall_start_ns = wall_ns();
-  world.switch_ns = to_nanoseconds(options.switch_latency);
-  world.tick_ns = std::max<std::int64_t>(1, to_nanoseconds(options.counter_period));
-  world.noise = options.noise;
-  world.energy_noise = options.energy_noise;
-  world.leakage_per_s = options.leakage / options.leakage_time.value();
-  const auto law = [](SimChance chance, const SimEpisodes& episodes) {
-    return episode_law(chance, episodes.share, to_nanoseconds(episodes.length));
-  };
-  world.throttling = law(SimChance::kThrottling, options.throttling);
-  world.intruder = law(SimChance::kIntruder, options.intruder);
-  world.seed = options.seed;
-  world.stage_count = static_cast<std::int32_t>(stages.size());
-  world.gpu_count = static_cast<std::int32_t>(gpus);
-  world.option_count = static_cast<std::int32_t>(rows);
-  constexpr Megahertz kNoLimit(INT32_MAX);
-  std::int32_t next_gpu = 0;
-  std::int32_t next_row = 0;
-  for (std::size_t s = 0; s < stages.size(); ++s) {
-    SimStageState& state = world.stages()[s];
-    state = {};
-    state.first_gpu = next_gpu;
-    state.gpus = stages[s].gpus;
-    state.blocking_w = stages[s].blocking_power.value();
-    state.running_kind = kIdle;
-    state.completes_ns = kNever;
-    for (const auto& [kind, list] : stages[s].instructions) {
-      state.first_option[static_cast<std::size_t>(kind)] = next_row;
-      state.option_count[static_cast<std::size_t>(kind)] = static_cast<std::int32_t>(list.size());
-      for (const SimOption& option : list) {
-        world.options()[static_cast<std::size_t>(next_row++)] = {option.clock.value(), option.time.value(),
-                                                                 option.energy.value()};
-      }
-    }
-    const std::vector<std::int32_t> clocks = clocks_of(world, state);
-    state.throttled_mhz = clock_within(clocks, options.throttled_clock);
-    state.stuck_mhz = clock_within(clocks, options.stuck_clock.value_or(kNoLimit));
-    for (int g = 0; g < stages[s].gpus; ++g) {
-      SimGpuState& gpu = world.gpus()[static_cast<std::size_t>(next_gpu)];
-      gpu = {};
-      gpu.stage = static_cast<std::int32_t>(s);
-      gpu.highest_mhz = clock_within(clocks, kNoLimit);
-      gpu.current_mhz = state.stuck_mhz;
-      // Counters of different GPUs tick at different moments; the golden ratio spreads them evenly.
-      gpu.tick_phase_ns = static_cast<std::int64_t>(std::fmod(0.618033988749895 * (next_gpu + 1), 1.0) *
-                                                    static_cast<double>(world.tick_ns));
-      const auto of_first = [&](const std::optional<Seconds>& time) {
-        return time && next_gpu == 0 ? to_nanoseconds(*time) : kNever;
-      };
-      gpu.counter_stops_ns = of_first(options.counter_stops);
-      gpu.counter_resets_ns = of_first(options.counter_resets);
-      gpu.lost_ns = of_first(options.lost);
-      ++next_gpu;
-    }
-  }
-  begin_physics(world);
+  build(world, stages, options);
   pthread_mutexattr_t attributes{};
   ::pthread_mutexattr_init(&attributes);
   ::pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
@@ -593,7 +342,7 @@ void SimWorld::Participant::launch(InstructionKind kind) {
 void SimWorld::Participant::synchronize() {
   Guard guard(*world_);
   SimParticipantState& self = world_->layout_->slots[static_cast<std::size_t>(slot_)];
-  if (world_->layout_->stages()[static_cast<std::size_t>(self.stage)].running_kind == kIdle) return;
+  if (world_->layout_->stages()[static_cast<std::size_t>(self.stage)].running_kind == kNoInstruction) return;
   self.activity = SimActivity::kComputing;
   guard.block(self);
 }
