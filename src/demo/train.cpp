@@ -59,6 +59,17 @@ constexpr const char* kUsage =
   std::exit(2);
 }
 
+long number_of(const std::string& name, const std::string& value, long low, long high) {
+  char* end = nullptr;
+  errno = 0;
+  const long n = std::strtol(value.c_str(), &end, 10);
+  if (value.empty() || *end != '\0' || errno != 0 || n < low || n > high) {
+    usage_error(name + ": '" + value + "' is not a number from " + std::to_string(low) + " to " +
+                std::to_string(high));
+  }
+  return n;
+}
+
 Flags parse_flags(int argc, char** argv) {
   Flags flags;
   for (int i = 1; i < argc; ++i) {
@@ -69,16 +80,7 @@ Flags parse_flags(int argc, char** argv) {
     }
     if (i + 1 >= argc) usage_error(std::string(name) + " needs a value, or is unknown");
     const std::string value = argv[++i];
-    const auto number = [&](long low, long high) {
-      char* end = nullptr;
-      errno = 0;
-      const long n = std::strtol(value.c_str(), &end, 10);
-      if (value.empty() || *end != '\0' || errno != 0 || n < low || n > high) {
-        usage_error(std::string(name) + ": '" + value + "' is not a number from " + std::to_string(low) +
-                    " to " + std::to_string(high));
-      }
-      return n;
-    };
+    const auto number = [&](long low, long high) { return number_of(std::string(name), value, low, high); };
     if (name == "--stages") {
       flags.stages = static_cast<int>(number(1, 512));
     } else if (name == "--microbatches") {
@@ -304,9 +306,7 @@ sockaddr_un meeting_point(const std::string& folder, int stage) {
 /// and goes to that of the stage before.
 [[noreturn]] void run_rank(const Flags& flags) {
   const char* const rank = std::getenv("RANK");
-  const int stage = rank == nullptr ? -1 : std::atoi(rank);
-  if (stage < 0 || stage >= flags.stages)
-    usage_error("--rendezvous needs RANK, from 0 to the number of stages");
+  const auto stage = static_cast<int>(number_of("RANK", rank == nullptr ? "" : rank, 0, flags.stages - 1));
   Neighbours neighbours;
   int listener = -1;
   if (stage < flags.stages - 1) {
