@@ -122,6 +122,12 @@ double YamlNode::non_negative_number() const {
   return value;
 }
 
+double YamlNode::share() const {
+  const double value = non_negative_number();
+  if (value > 1) fail("a share is not above 1");
+  return value;
+}
+
 std::int32_t YamlNode::integer(std::int32_t low, std::int32_t high) const {
   if (!node_.IsScalar()) fail("expected a whole number");
   const auto value = parse_integer(node_.Scalar());

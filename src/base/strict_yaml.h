@@ -31,6 +31,8 @@ class YamlNode {
   [[nodiscard]] double number() const;
   [[nodiscard]] double positive_number() const;
   [[nodiscard]] double non_negative_number() const;
+  /// From 0 to 1.
+  [[nodiscard]] double share() const;
   [[nodiscard]] std::int32_t integer(std::int32_t low, std::int32_t high) const;
 
   [[noreturn]] void fail(const std::string& reason) const;

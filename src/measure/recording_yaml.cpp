@@ -27,10 +27,7 @@ KindEstimate read_kind(const YamlNode& node) {
 }
 
 double read_share(const YamlNode& node, std::string_view key) {
-  if (!node.has(key)) return 0;
-  const double share = node.at(key).non_negative_number();
-  if (share > 1) node.at(key).fail("a share is not above 1");
-  return share;
+  return node.has(key) ? node.at(key).share() : 0;
 }
 
 Visit read_visit(const YamlNode& node) {

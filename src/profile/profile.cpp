@@ -34,6 +34,12 @@ const std::string& label_of(const std::vector<std::string>& configs, ConfigId co
   return config.value() == 0 ? none : configs[config.index() - 1];
 }
 
+std::map<ConfigId, std::vector<Measurement>> by_label(const std::vector<Measurement>& options) {
+  std::map<ConfigId, std::vector<Measurement>> series;
+  for (const Measurement& m : options) series[m.config].push_back(m);
+  return series;
+}
+
 std::optional<InstructionKind> missing_kind(const StageProfile& stage) {
   const auto has = [&](InstructionKind kind) { return stage.instructions.contains(kind); };
   if (!has(InstructionKind::kForward)) return InstructionKind::kForward;

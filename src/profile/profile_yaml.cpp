@@ -22,9 +22,7 @@ bool read_true(const YamlNode& node) {
 }
 
 double read_share(const YamlNode& node, std::string_view key) {
-  const double share = number_or_zero(node, key);
-  if (share > 1) node.at(key).fail("a share is not above 1");
-  return share;
+  return node.has(key) ? node.at(key).share() : 0;
 }
 
 std::vector<Megahertz> read_clocks(const YamlNode& node, std::string_view key) {

@@ -95,17 +95,17 @@ double residual(const std::vector<double>& y, const Deviations& found) {
 
 }  // namespace
 
-std::optional<ConvexCheck> check_convexity(const std::vector<const Measurement*>& options) {
+std::optional<ConvexCheck> check_convexity(const std::vector<Measurement>& options) {
   std::vector<ClockSetting> settings;
   std::vector<double> clocks, times, time_errors, energies, energy_errors;
-  for (const Measurement* option : options) {
-    if (option->is_modelled) continue;
-    settings.emplace_back(option->clock, option->config);
-    clocks.push_back(option->clock.value());
-    times.push_back(option->time.value());
-    time_errors.push_back(option->time_error.value());
-    energies.push_back(option->energy.value());
-    energy_errors.push_back(option->energy_error.value());
+  for (const Measurement& option : options) {
+    if (option.is_modelled) continue;
+    settings.emplace_back(option.clock, option.config);
+    clocks.push_back(option.clock.value());
+    times.push_back(option.time.value());
+    time_errors.push_back(option.time_error.value());
+    energies.push_back(option.energy.value());
+    energy_errors.push_back(option.energy_error.value());
   }
   if (clocks.size() < kFewestClocks || clocks.size() > kMostClocks) return std::nullopt;
   if (*std::ranges::max_element(energies) <= 0) return std::nullopt;

@@ -250,6 +250,11 @@ std::string stages_text(const ProfileSummary& summary) {
        clocks("missed MHz", &MeasuringNotes::missed_clocks)});
 }
 
+std::string with_error(double value, double error, int decimals) {
+  const std::string text = fixed_text(value, decimals);
+  return error > 0 && value > 0 ? text + " ±" + fixed_text(error / value * 100, 1) + "%" : text;
+}
+
 std::string title_of(const ProfileSummary& summary) {
   int gpus = 0;
   for (const StageSummary& stage : summary.stages) gpus += stage.tensor_parallel;
@@ -328,6 +333,33 @@ Json notes_json(const MeasuringNotes& notes) {
 }
 
 }  // namespace
+
+std::string highest_clocks_text(const ProfileSummary& summary) {
+  std::set<InstructionKind> kinds;
+  for (const auto& [stage, kind] : rows_of(summary)) {
+    if (!is_fixed_time(kind->kind)) kinds.insert(kind->kind);
+  }
+  std::vector<std::string> header{"stage", "clocks (MHz)"};
+  for (const InstructionKind kind : kinds)
+    header.push_back(std::string(name_of(kind)) + " at highest (s, J)");
+  header.emplace_back("blocking (W)");
+  Table table(header);
+  for (std::size_t s = 0; s < summary.stages.size(); ++s) {
+    const StageSummary& stage = summary.stages[s];
+    std::vector<std::string> row{std::to_string(s), clock_range(stage.kinds.front())};
+    for (const InstructionKind kind : kinds) {
+      const auto found = std::ranges::find(stage.kinds, kind, &KindSummary::kind);
+      const Measurement m = found == stage.kinds.end() ? Measurement{} : found->highest;
+      row.push_back(found == stage.kinds.end() ? "-"
+                                               : with_error(m.time.value(), m.time_error.value(), 4) + "  " +
+                                                     with_error(m.energy.value(), m.energy_error.value(), 2));
+    }
+    const Watts error = stage.notes ? stage.notes->blocking_error : Watts(0);
+    row.push_back(stage.blocking_power ? with_error(stage.blocking_power->value(), error.value(), 2) : "-");
+    table.add_row(row);
+  }
+  return table.text();
+}
 
 std::string profile_text(const ProfileSummary& summary) {
   std::string text = title_of(summary);

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
-#include <map>
 
 #include "convex_check.h"
 #include "slackline/base/error.h"
@@ -55,15 +54,12 @@ void add_spreads(KindSummary& summary, const Measurement& m) {
   if (m.runs > 0) summary.runs.values.push_back(m.runs);
 }
 
-/// Series of different labels are different curves.
 std::optional<ConvexCheck> check_of(const std::vector<Measurement>& options) {
-  std::map<ConfigId, std::vector<const Measurement*>> series;
-  for (const Measurement& m : options) series[m.config].push_back(&m);
   std::optional<ConvexCheck> whole;
   double count = 0;
   double time_squares = 0;
   double energy_squares = 0;
-  for (const auto& [config, one] : series) {
+  for (const auto& [label, one] : by_label(options)) {
     const std::optional<ConvexCheck> part = check_convexity(one);
     if (!part) continue;
     if (!whole) whole.emplace();

@@ -30,6 +30,14 @@ std::string percent(double share) {
   return fixed_text(number, std::abs(number) < 10 ? 1 : 0) + " %";
 }
 
+/// A limit, in its words.
+std::string whole(double number) {
+  return fixed_text(number, 0);
+}
+std::string whole_percent(double share) {
+  return whole(100 * share) + " %";
+}
+
 std::string mhz(const std::vector<Megahertz>& clocks) {
   std::string text = std::to_string(clocks.front().value()) + " MHz";
   if (clocks.size() > 1) {
@@ -91,16 +99,18 @@ class Findings {
 };
 
 struct Warnings {
-  Findings few_clocks{"nothing to choose, fewer than 2 clocks"};
-  Findings energy_errors{"energies are not known to 2 %"};
-  Findings time_errors{"times are not known to 1 %"};
-  Findings disagreements{"two estimates of the energy disagree beyond 3 joint standard errors"};
-  Findings throttled{"throttled over 10 % of the time"};
-  Findings foreign{"another process was on the GPU over 1 % of the time"};
-  Findings drift{"energies drifted by over 5 %"};
+  Findings few_clocks{"nothing to choose, fewer than " + std::to_string(kFewestClocks) + " clocks"};
+  Findings energy_errors{"energies are not known to " + whole_percent(kLargestEnergyError)};
+  Findings time_errors{"times are not known to " + whole_percent(kLargestTimeError)};
+  Findings disagreements{"two estimates of the energy disagree beyond " + whole(kFarthestApart) +
+                         " joint standard errors"};
+  Findings throttled{"throttled over " + whole_percent(kLargestThrottledShare) + " of the time"};
+  Findings foreign{"another process was on the GPU over " + whole_percent(kLargestForeignShare) +
+                   " of the time"};
+  Findings drift{"energies drifted by over " + whole_percent(kLargestDrift)};
   Findings throttled_clocks{"throttled at most visits of a clock"};
   Findings missed_clocks{"clocks that never came"};
-  Findings few_runs{"fewer than 5 runs an option"};
+  Findings few_runs{"fewer than " + whole(kFewestRuns) + " runs an option"};
   Findings other_clocks{"kinds of a stage are measured at different clocks"};
   Findings outliers{"outliers, off the convex fit"};
   Findings slow_highest{"the fastest option is not at the highest clock"};
@@ -235,8 +245,9 @@ std::vector<std::string> profile_warnings(const ProfileSummary& summary) {
   const double modelled_share =
       static_cast<double>(found.modelled) / static_cast<double>(std::max<std::size_t>(found.options, 1));
   if (modelled_share > kLargestModelledShare) {
-    lines.push_back("over 85 % of the options are predictions, not measurements: " +
-                    of_options(found.modelled, found.options));
+    lines.push_back(
+        "over " + whole_percent(kLargestModelledShare) +
+        " of the options are predictions, not measurements: " + of_options(found.modelled, found.options));
   }
   for (Findings* findings : {&found.few_runs, &found.other_clocks, &found.outliers, &found.slow_highest}) {
     findings->tell(lines);

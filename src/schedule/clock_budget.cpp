@@ -42,12 +42,6 @@ bool has_choice(InstructionKind kind) {
   return !is_fixed_time(kind);
 }
 
-std::map<ConfigId, std::vector<Measurement>> by_label(const std::vector<Measurement>& options) {
-  std::map<ConfigId, std::vector<Measurement>> series;
-  for (const Measurement& m : options) series[m.config].push_back(m);
-  return series;
-}
-
 std::set<Megahertz> measured_clocks(const StageProfile& stage) {
   std::set<Megahertz> clocks;
   for (const auto& [kind, options] : stage.instructions) {
@@ -88,7 +82,7 @@ class Models {
       for (const auto& [kind, options] : stage.instructions) {
         if (!has_choice(kind)) continue;
         std::vector<DvfsModel::Series>& series = measured_[stage.gpu];
-        for (auto& [label, of_label] : by_label(options)) {
+        for (const auto& [label, of_label] : by_label(options)) {
           places_[{s, kind, label}] = {stage.gpu, series.size()};
           series.push_back({kind, of_label});
         }

@@ -122,6 +122,9 @@ struct Profile {
 /// The label of a number; "" for 0.
 [[nodiscard]] const std::string& label_of(const std::vector<std::string>& configs, ConfigId config);
 
+/// Options by their labels: those of each are a curve of their own.
+[[nodiscard]] std::map<ConfigId, std::vector<Measurement>> by_label(const std::vector<Measurement>& options);
+
 /// A stage runs at least forward, and backward in one of its forms: backward, forward-backward, or
 /// backward-input with backward-weight. The kind that it lacks for that, if any.
 [[nodiscard]] std::optional<InstructionKind> missing_kind(const StageProfile& stage);

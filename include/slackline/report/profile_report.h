@@ -90,6 +90,9 @@ struct ProfileSummary {
 /// What a plan should not be built on, a line each.
 [[nodiscard]] std::vector<std::string> profile_warnings(const ProfileSummary& summary);
 
+/// In short, a line a stage: times and energies at the highest clock, with their errors.
+[[nodiscard]] std::string highest_clocks_text(const ProfileSummary& summary);
+
 /// Tables of at most 100 columns; only of what the profile states.
 [[nodiscard]] std::string profile_text(const ProfileSummary& summary);
 [[nodiscard]] std::string profile_json(const ProfileSummary& summary);

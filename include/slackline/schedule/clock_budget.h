@@ -16,9 +16,8 @@ namespace slackline {
 //
 // Idea. The frontier of the completed profile gives at an iteration time T the price of time of every
 // instruction: its flow f, in watts. By duality instruction i then runs at the option k that has the least
-// r_k = c_k + f t_k, c = g (e
-// - p t) being the effective cost, and if figures move a little, the least energy at T moves by the change of
-// sum_i min_k r_k. So what is not known costs, at T,
+// r_k = c_k + f t_k, c = g (e - p t) being the effective cost, and if figures move a little, the least
+// energy at T moves by the change of sum_i min_k r_k. So what is not known costs, at T,
 //     regret = sum_i E[ r_chosen - min_k r_k ]
 // where chosen is the least of the predicted r_k: the truth may have a better one. An error that all options
 // of an instruction share costs nothing, nor does one at clocks that no optimum is near. Measuring clock c
