@@ -144,8 +144,8 @@ def profile(arguments, isolated):
     """What `slackline profile` finds, by kind."""
     output = "/tmp/gpu_stage_profile.yaml"
     command = [arguments.slackline, "profile", "--read-only", "--device", arguments.device or f"nvml:{arguments.gpu}", "--precision", "0.1",
-               "--most-steps", "60", "--restart", "-o", output]
-    command += ["--isolated"] if isolated else []
+               "--restart", "-o", output]
+    command += ["--isolated"] if isolated else ["--most-steps", "60"]
     command += ["--", sys.executable, os.path.abspath(__file__), "train", "--library", arguments.library]
     command += ["--isolated"] if isolated else []
     begin = time.monotonic()

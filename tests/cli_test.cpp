@@ -424,12 +424,14 @@ TEST_CASE("cli: inspect shows a profile in either form, and warns beside it", "[
   CHECK(yaml.status == 0);
   CHECK(yaml.out.rfind("toy, toy, 2 stages, 4 GPUs\n", 0) == 0);
   CHECK(yaml.err ==
-        "slackline: kinds of a stage are measured at different clocks: stage 0 (not all have 1000 MHz)\n");
+        "slackline: warning: kinds of a stage are measured at different clocks: stage 0 (not all have 1000 "
+        "MHz)\n");
   CHECK(slurp(scratch.file("toy.svg")).rfind("<svg ", 0) == 0);
   const ChildResult csv = run({"inspect", "toy-profile.csv", "--json"});
   CHECK(csv.status == 0);
   CHECK(csv.out.front() == '{');
-  CHECK(csv.err.find("slackline: no blocking power: stages 0-1; give it with plan --blocking-power\n") !=
+  CHECK(csv.err.find(
+            "slackline: warning: no blocking power: stages 0-1; give it with plan --blocking-power\n") !=
         std::string::npos);
   const ChildResult plot = run({"inspect", "toy-profile.yaml", "--plot", "-"});
   CHECK(plot.out == slurp(scratch.file("toy.svg")));

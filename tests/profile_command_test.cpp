@@ -194,11 +194,18 @@ TEST_CASE("profile command: flags that do not go together are refused", "[profil
     CHECK(result.status == 2);
     CHECK(result.err.find(message) != std::string::npos);
   };
-  refused({"--budget", "4", "--read-only"}, "--budget: with --read-only there is one clock");
-  refused({"--budget", "4", "--clocks", "random"}, "--budget: chooses the clocks itself");
+  refused({"--budget", "4", "--read-only"}, "--read-only excludes --budget");
+  refused({"--budget", "4", "--clocks", "random"}, "--budget excludes --clocks");
+  refused({"--budget", "4", "--order", "2f2b"}, "--order: '2f2b' is unknown");
+  refused({"--regret", "1"}, "--regret requires --budget");
+  refused({"--order", "gpipe"}, "--order requires --budget");
+  refused({"--seed", "7"}, "--seed: is of --clocks random");
+  refused({"--steps", "3", "--most-steps", "9"}, "--most-steps excludes --steps");
+  refused({"--steps", "3", "--precision", "1"}, "--precision excludes --steps");
+  refused({"--isolated", "--warm-up-steps", "2"}, "--isolated excludes --warm-up-steps");
   refused({"--clocks", "up"}, "--clocks: 'up' is unknown");
-  refused({"--blocking-wait", "5", "--isolated"}, "--blocking-wait: holds steps");
-  refused({"--merge", place.file("nowhere")}, "--merge: takes no command");
+  refused({"--blocking-wait", "5", "--isolated"}, "--isolated excludes --blocking-wait");
+  refused({"--merge", place.file("nowhere")}, "--merge: takes no --device");
   const ChildResult nowhere = place.slackline({"profile", "--merge", place.file("nowhere"), "-o", "-"});
   CHECK(nowhere.status == 2);
   CHECK(nowhere.err.find("nowhere: No such file or directory") != std::string::npos);
@@ -290,6 +297,14 @@ TEST_CASE("profile command: several ranks and one file, or a folder and no rank,
     const ChildResult result = profile(place, "");
     CHECK(result.status == 2);
     CHECK(result.err.find("this is one of 4 ranks; name a folder") != std::string::npos);
+  }
+  for (const char* flag : {"--most-steps", "--precision"}) {
+    const RankVariables variables(1, 3);
+    const ChildResult apart = place.with_job(
+        {"profile", "--device", place.device(small_truth()), "-o", place.file("pieces") + "/", flag, "2"}, 6,
+        0, kStages);
+    CHECK(apart.status == 2);
+    CHECK(apart.err.find(std::string(flag) + ": ranks that measure apart") != std::string::npos);
   }
   const ChildResult result = place.with_job(
       {"profile", "--device", place.device(small_truth()), "-o", place.file("pieces") + "/"}, 6, 0, kStages);

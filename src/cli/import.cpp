@@ -5,11 +5,11 @@
 #include <utility>
 
 #include "command.h"
+#include "say_warnings.h"
 #include "slackline/base/error.h"
 #include "slackline/base/file.h"
 #include "slackline/measure/kareus_import.h"
 #include "slackline/profile/profile_io.h"
-#include "slackline/report/profile_report.h"
 #include "slackline/report/progress_bar.h"
 #include "workload_flags.h"
 
@@ -79,9 +79,7 @@ int run(const ImportFlags& flags) {
     for (StageProfile& stage : profile.stages) set_blocking_power(stage, *blocking);
   }
   write_file(flags.output, to_yaml(profile));
-  for (const std::string& warning : profile_warnings(summarise(profile))) {
-    std::fprintf(stderr, "slackline: %s\n", warning.c_str());
-  }
+  say_warnings(summarise(profile));
   return kOk;
 }
 
@@ -106,7 +104,8 @@ void add_import(CLI::App& app, Action& action) {
                       "Watts a GPU draws while it waits (default: what a folder's waits drew)");
   command
       ->add_option("--warm-up-iterations", flags->warm_up_iterations,
-                   "Of a folder: iterations that do not count, at every clock (default: 10)")
+                   "Of a folder: iterations that do not count, at every clock (default: " +
+                       std::to_string(KareusOptions{}.warm_up_iterations) + ")")
       ->check(CLI::Range(0, 1'000'000));
   command
       ->add_option(

@@ -3,11 +3,11 @@
 #include <optional>
 
 #include "command.h"
+#include "say_warnings.h"
 #include "slackline/base/error.h"
 #include "slackline/base/file.h"
 #include "slackline/profile/profile_io.h"
 #include "slackline/report/profile_plot.h"
-#include "slackline/report/profile_report.h"
 #include "slackline/report/schedule_report.h"
 #include "slackline/schedule/schedule_io.h"
 
@@ -37,9 +37,7 @@ int show_profile(const InspectFlags& flags) {
     }
   }();
   if (!flags.plot.empty()) write_file(flags.plot, profile_svg(profile));
-  for (const std::string& warning : profile_warnings(summary)) {
-    std::fprintf(stderr, "slackline: %s\n", warning.c_str());
-  }
+  say_warnings(summary);
   if (flags.plot == "-") return kOk;
   std::fputs((flags.json ? profile_json(summary) : profile_text(summary)).c_str(), stdout);
   return kOk;

@@ -10,6 +10,7 @@
 #include "command.h"
 #include "job_device.h"
 #include "recordings.h"
+#include "say_warnings.h"
 #include "slackline/base/error.h"
 #include "slackline/base/file.h"
 #include "slackline/base/number_text.h"
@@ -18,9 +19,7 @@
 #include "slackline/measure/combine.h"
 #include "slackline/pipeline/order.h"
 #include "slackline/profile/profile_io.h"
-#include "slackline/report/profile_report.h"
 #include "slackline/report/progress_bar.h"
-#include "slackline/report/table.h"
 #include "slackline/runtime/job_runner.h"
 #include "slackline/schedule/clock_budget.h"
 #include "swept_job.h"
@@ -42,17 +41,20 @@ struct ProfileFlags {
   double regret_percent = 0.2;
   std::string order = "1f1b";
   std::string clocks = "down";
-  std::uint64_t seed = 1;
+  std::optional<std::uint64_t> seed;
   bool one_way = false;
-  double precision_percent = 0.8;
+  std::optional<double> precision_percent;
   int warm_up_steps = 1;
-  int most_steps = 20;
+  std::optional<int> most_steps;
   std::optional<int> steps;
   double blocking_wait_s = 0;
   bool restart = false;
   std::vector<std::string> command;
 };
 
+constexpr std::uint64_t kSeed = 1;
+constexpr double kPrecisionPercent = 0.8;
+constexpr int kMostSteps = 20;
 /// Steps at a clock where ranks measure apart from each other and have to stay together.
 constexpr int kStepsOfRanks = 5;
 /// Clocks below which a prediction of the regret is a guess.
@@ -61,7 +63,7 @@ constexpr int kFewestClocks = 4;
 std::string order_text(const ProfileFlags& flags) {
   std::string text = flags.clocks;
   if (flags.budget) text = "budget " + std::to_string(*flags.budget);
-  if (flags.clocks == "random") text += " " + std::to_string(flags.seed);
+  if (flags.clocks == "random") text += " " + std::to_string(flags.seed.value_or(kSeed));
   if (flags.one_way) text += ", one way";
   if (flags.isolated) text += ", isolated";
   return text;
@@ -98,14 +100,15 @@ std::optional<RoundClocks> choose_clocks(const Recording& so_far, const ProfileF
 SweepOptions sweep_options(const ProfileFlags& flags, bool is_one_rank) {
   SweepOptions options;
   options.order.is_random = flags.clocks == "random";
-  options.order.seed = flags.seed;
+  options.order.seed = flags.seed.value_or(kSeed);
   options.order.revisits = !flags.one_way && !flags.read_only;
   options.order.budget = flags.budget;
   options.order.choose = [flags](const Recording& so_far) { return choose_clocks(so_far, flags); };
   options.warm_up_steps = flags.warm_up_steps;
-  options.most_steps = flags.most_steps;
+  options.most_steps = flags.most_steps.value_or(kMostSteps);
   // Of both visits together it is wanted.
-  options.precision = flags.precision_percent / 100 * (options.order.revisits ? std::sqrt(2.0) : 1);
+  options.precision = flags.precision_percent.value_or(kPrecisionPercent) / 100 *
+                      (options.order.revisits ? std::sqrt(2.0) : 1);
   if (is_one_rank) options.order.rises = 0;
   if (is_one_rank || flags.steps)
     options.least_steps = options.most_steps = flags.steps.value_or(kStepsOfRanks);
@@ -159,34 +162,6 @@ Recording fresh_recording(const ProfileFlags& flags, const JobDevice& device, co
   return fresh;
 }
 
-std::string with_error(double value, double error, int digits) {
-  const std::string text = fixed_text(value, digits);
-  return error > 0 ? text + " ±" + fixed_text(error / value * 100, 1) + "%" : text;
-}
-
-std::string summary(const Profile& profile) {
-  Table table(
-      {"stage", "clocks (MHz)", "forward at highest (s, J)", "backward at highest (s, J)", "blocking (W)"});
-  for (std::size_t s = 0; s < profile.stages.size(); ++s) {
-    const StageProfile& stage = profile.stages[s];
-    const auto cell = [&](InstructionKind kind) {
-      const auto options = stage.instructions.find(kind);
-      if (options == stage.instructions.end()) return std::string("-");
-      const Measurement& m = options->second.front();
-      return with_error(m.time.value(), m.time_error.value(), 4) + "  " +
-             with_error(m.energy.value(), m.energy_error.value(), 2);
-    };
-    const auto& forward = stage.instructions.at(InstructionKind::kForward);
-    const Watts error = stage.notes ? stage.notes->blocking_error : Watts(0);
-    table.add_row(
-        {std::to_string(s),
-         std::to_string(forward.front().clock.value()) + "-" + std::to_string(forward.back().clock.value()),
-         cell(InstructionKind::kForward), cell(InstructionKind::kBackward),
-         stage.blocking_power ? with_error(stage.blocking_power->value(), error.value(), 2) : "-"});
-  }
-  return table.text();
-}
-
 void check_is_whole(const Profile& profile) {
   for (std::size_t s = 0; s < profile.stages.size(); ++s) {
     const auto missing = missing_kind(profile.stages[s]);
@@ -211,15 +186,12 @@ void write_profile(const std::vector<Recording>& recordings, const ProfileFlags&
     const ActingAs acting(user);
     write_file(flags.output, to_yaml(profile));
   }
-  for (const std::string& warning : profile_warnings(summarise(profile))) {
-    std::fprintf(stderr, "slackline: warning: %s\n", warning.c_str());
-  }
-  if (flags.output != "-") std::fputs(summary(profile).c_str(), stdout);
+  const ProfileSummary summary = summarise(profile);
+  say_warnings(summary);
+  if (flags.output != "-") std::fputs(highest_clocks_text(summary).c_str(), stdout);
 }
 
 int merge(const ProfileFlags& flags) {
-  if (!flags.command.empty()) throw InputError("", 0, "--merge", "takes no command");
-  if (flags.budget) throw InputError("", 0, "--budget", "--merge has measurements, and chooses none");
   write_profile(read_pieces(flags.merge), flags, {});
   return kOk;
 }
@@ -250,14 +222,28 @@ class Progress {
   ProgressBar bar_{"profiling"};
 };
 
-/// Ranks that are through wait for the others: the end of one is the end of all.
-bool are_all_through(const RecordingFile& file, int ranks) {
-  try {
-    return file.complete_pieces() >= ranks;
-  } catch (const InputError&) {  // one is just being replaced
-    return false;
+/// Ranks that are through wait for the others: the end of one is the end of all. Looks once a second, since
+/// meanwhile the job trains on.
+class OtherRanks {
+ public:
+  OtherRanks(RecordingFile& file, int ranks) : file_(file), ranks_(ranks) {}
+
+  [[nodiscard]] bool are_through() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now < next_look_) return false;
+    next_look_ = now + std::chrono::seconds(1);
+    try {
+      return file_.complete_pieces() >= ranks_;
+    } catch (const InputError&) {  // one is just being replaced
+      return false;
+    }
   }
-}
+
+ private:
+  RecordingFile& file_;
+  int ranks_;
+  std::chrono::steady_clock::time_point next_look_;
+};
 
 void check_flags(const ProfileFlags& flags, bool is_one_rank) {
   const auto refuse = [](const char* flag, const std::string& reason) {
@@ -268,10 +254,15 @@ void check_flags(const ProfileFlags& flags, bool is_one_rank) {
   if (flags.clocks != "down" && flags.clocks != "random") {
     refuse("--clocks", "'" + flags.clocks + "' is unknown; known: down, random");
   }
-  if (flags.blocking_wait_s > 0 && flags.isolated)
-    refuse("--blocking-wait", "holds steps, which --isolated does without");
-  if (flags.budget && flags.read_only) refuse("--budget", "with --read-only there is one clock");
-  if (flags.budget && flags.clocks != "down") refuse("--budget", "chooses the clocks itself");
+  if (flags.seed && flags.clocks != "random") refuse("--seed", "is of --clocks random");
+  const auto& orders = order_names();
+  if (std::ranges::find(orders, flags.order) == orders.end()) {
+    refuse("--order", "'" + flags.order + "' is unknown; slackline order --help lists them");
+  }
+  if (is_one_rank && (flags.most_steps || flags.precision_percent)) {
+    refuse(flags.most_steps ? "--most-steps" : "--precision",
+           "ranks that measure apart stay together by equal numbers of --steps");
+  }
   if (flags.budget && is_one_rank) {
     refuse("--budget",
            "needs the whole pipeline in one profile; ranks that measure apart cannot choose clocks");
@@ -361,12 +352,13 @@ int run(const ProfileFlags& flags) {
     });
     const ShutDownAtExit shut_down(device.device());  // wakes the thread, which is then joined
     Progress progress(sweep);
+    OtherRanks others(file, is_one_rank ? rank->ranks : 1);
     job.run(server, [&] {
       device.look_after_agent();
       progress.show();
       keep();
       lost = lost || (!done && swept.has_lost_lease());
-      const bool is_over = done && (!is_one_rank || failure || are_all_through(file, rank->ranks));
+      const bool is_over = done && (!is_one_rank || failure || others.are_through());
       if (is_over || lost || !swept.refusal().empty()) job.terminate();
     });
   }
@@ -405,60 +397,88 @@ void add_profile(CLI::App& app, Action& action) {
       app.add_subcommand("profile", "Time and energy of every instruction at every GPU clock");
   command->add_option("--device", flags->device, kJobDeviceHelp);
   command->add_option("--agent", flags->agent, kAgentHelp);
-  command
-      ->add_option("--tensor-parallel", flags->tensor_parallel,
-                   "GPUs of each stage, on real devices (simulated ones have their profile's); with --merge, "
-                   "of each pipeline's stage, if ranks are also replicas")
-      ->check(CLI::Range(1, 64));
-  command
-      ->add_option(
-          "-o,--output", flags->output,
-          "Write the profile (YAML) here; - is standard output; a folder (DIR/) takes a piece of each "
-          "rank")
-      ->required();
-  command->add_option("--model", flags->model, "What to call the model in the profile");
-  command->add_option("--merge", flags->merge, "Make the profile of the pieces in this folder; runs nothing");
+  const auto* tensor_parallel =
+      command
+          ->add_option("--tensor-parallel", flags->tensor_parallel,
+                       "GPUs of each stage, on real devices (simulated ones have their profile's); with "
+                       "--merge, of each pipeline's stage, if ranks are also replicas")
+          ->check(CLI::Range(1, 64));
+  const auto* output =
+      command
+          ->add_option(
+              "-o,--output", flags->output,
+              "Write the profile (YAML) here; - is standard output; a folder (DIR/) takes a piece of "
+              "each rank")
+          ->required();
+  const auto* model = command->add_option("--model", flags->model, "What to call the model in the profile");
 
-  command->add_flag("--read-only", flags->read_only,
-                    "Set no clock: measure at the one that the GPUs have, which needs no privileges");
-  command->add_flag("--isolated", flags->isolated,
-                    "The job runs its instructions alone, in loops, without steps; a pipeline repeats them");
-  command
-      ->add_option("--budget", flags->budget,
-                   "Measure at most so many clocks of each stage, those that change the plan most; a model "
-                   "fills in the rest")
-      ->check(CLI::Range(2, 1000));
+  auto* read_only =
+      command->add_flag("--read-only", flags->read_only,
+                        "Set no clock: measure at the one that the GPUs have, which needs no privileges");
+  auto* isolated = command->add_flag(
+      "--isolated", flags->isolated,
+      "The job runs its instructions alone, in loops, without steps; a pipeline repeats them");
+  auto* budget = command
+                     ->add_option("--budget", flags->budget,
+                                  "Measure at most so many clocks of each stage, those that change the plan "
+                                  "most; a model fills in the rest")
+                     ->check(CLI::Range(2, 1000))
+                     ->excludes(read_only);
   command
       ->add_option("--regret", flags->regret_percent,
                    "With --budget: fewer will do once the plan's predicted loss is below so many percent")
       ->check(CLI::Range(0.0, 100.0))
-      ->capture_default_str();
-  command->add_option("--order", flags->order, "With --budget: the order to plan for")->capture_default_str();
+      ->capture_default_str()
+      ->needs(budget);
+  command->add_option("--order", flags->order, "With --budget: the order to plan for")
+      ->capture_default_str()
+      ->needs(budget);
   command->add_option("--clocks", flags->clocks, "down: from the highest to the lowest; or random")
-      ->capture_default_str();
-  command->add_option("--seed", flags->seed, "Of --clocks random")->capture_default_str();
-  command->add_flag("--one-way", flags->one_way,
-                    "Visit every clock once, not again in the opposite order; drift then stays hidden");
+      ->capture_default_str()
+      ->excludes(budget)
+      ->excludes(read_only);
+  command->add_option("--seed", flags->seed, "Of --clocks random (default: " + std::to_string(kSeed) + ")");
   command
-      ->add_option("--precision", flags->precision_percent,
-                   "Standard error of times and energies to reach, in percent")
-      ->check(CLI::Range(0.01, 20.0))
-      ->capture_default_str();
+      ->add_flag("--one-way", flags->one_way,
+                 "Visit every clock once, not again in the opposite order; drift then stays hidden")
+      ->excludes(read_only);
+  auto* precision = command
+                        ->add_option("--precision", flags->precision_percent,
+                                     "Standard error of times and energies to reach, in percent (default: " +
+                                         exact_text(kPrecisionPercent) + ")")
+                        ->check(CLI::Range(0.01, 20.0));
   command->add_option("--warm-up-steps", flags->warm_up_steps, "Steps at a new clock that do not count")
       ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  command->add_option("--most-steps", flags->most_steps, "Steps that a visit of a clock takes at most")
+      ->capture_default_str()
+      ->excludes(isolated);
+  auto* most_steps =
+      command
+          ->add_option(
+              "--most-steps", flags->most_steps,
+              "Steps that a visit of a clock takes at most (default: " + std::to_string(kMostSteps) + ")")
+          ->check(CLI::Range(1, 100'000))
+          ->excludes(isolated);
+  command
+      ->add_option(
+          "--steps", flags->steps,
+          "Exactly so many instead (" + std::to_string(kStepsOfRanks) + " where ranks measure apart)")
       ->check(CLI::Range(1, 100'000))
-      ->capture_default_str();
-  command->add_option("--steps", flags->steps, "Exactly so many instead (5 where ranks measure apart)")
-      ->check(CLI::Range(1, 100'000));
+      ->excludes(isolated)
+      ->excludes(precision)
+      ->excludes(most_steps);
   command
       ->add_option("--blocking-wait", flags->blocking_wait_s,
                    "First let every stage wait for so many seconds, for its blocking power")
-      ->check(CLI::Range(0.0, 3600.0));
+      ->check(CLI::Range(0.0, 3600.0))
+      ->excludes(isolated);
   command->add_flag("--restart", flags->restart, "Begin anew, whatever an interrupted profile has left");
   command->add_option("CMD", flags->command,
                       "The training job, after --; it must run until it is terminated");
+  const std::vector<CLI::Option*> measuring = command->get_options([&](const CLI::Option* option) {
+    return option != tensor_parallel && option != output && option != model &&
+           option != command->get_help_ptr();
+  });
+  command->add_option("--merge", flags->merge, "Make the profile of the pieces in this folder; runs nothing");
   command->footer(
       "The job trains as ever; its clocks change between steps, from the highest to the lowest, until an\n"
       "instruction's time and its energy (less what waiting as long would have drawn) have both risen five "
@@ -470,7 +490,13 @@ void add_profile(CLI::App& app, Action& action) {
       "or the same under srun or mpirun; then slackline profile --merge pieces/ -o mine.yaml.\n"
       "Example: slackline profile --device sim:profiles/gpt3-175b-a100-sxm.yaml -o mine.yaml -- \\\n"
       "           slackline-demo-train --stages 8 --microbatches 8 --steps 0");
-  command->callback([&action, flags] { action = [flags] { return run(*flags); }; });
+  command->callback([&action, flags, measuring] {
+    for (const CLI::Option* option : measuring) {
+      if (flags->merge.empty() || option->count() == 0) continue;
+      throw InputError("", 0, "--merge", "takes no " + option->get_name());
+    }
+    action = [flags] { return run(*flags); };
+  });
 }
 
 }  // namespace slackline

@@ -39,7 +39,6 @@ void go_back_to(Recording& recording, int rounds) {
   for (StageRecording& stage : recording.stages) {
     std::erase_if(stage.visits, [rounds](const Visit& visit) { return visit.round >= rounds; });
   }
-  if (rounds_done(recording) < rounds) return;
   recording.is_complete = false;
 }
 
@@ -88,7 +87,7 @@ std::optional<Recording> RecordingFile::earlier(const Recording& fresh) const {
                   recording.stages[s].clocks == fresh.stages[s].clocks;
   }
   expect_same("stages", same_stages);
-  if (!is_piece()) return recording;
+  if (folder_.empty()) return recording;
   for (const std::string& path : pieces_in(folder_)) {
     const int others = rounds_done(parse_recording(path, read_file(path)));
     if (others < rounds_done(recording)) go_back_to(recording, others);
@@ -114,13 +113,13 @@ void RecordingFile::remove() const {
   if (!path_.empty()) ::unlink(path_.c_str());
 }
 
-int RecordingFile::complete_pieces() const {
+int RecordingFile::complete_pieces() {
   const ActingAs acting(user_);
-  int complete = 0;
   for (const std::string& path : pieces_in(folder_)) {
-    if (parse_recording(path, read_file(path)).is_complete) ++complete;
+    if (complete_.contains(path)) continue;
+    if (parse_recording(path, read_file(path)).is_complete) complete_.insert(path);
   }
-  return complete;
+  return static_cast<int>(complete_.size());
 }
 
 std::vector<Recording> read_pieces(const std::string& folder) {

@@ -1,5 +1,6 @@
 #pragma once
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,6 @@ class RecordingFile {
   /// folder's piece. InputError, before anything is measured, if it cannot be written.
   RecordingFile(const std::string& output, const std::optional<Rank>& rank, std::optional<User> user);
 
-  [[nodiscard]] bool is_piece() const { return !folder_.empty(); }
   [[nodiscard]] const std::string& path() const { return path_; }
   /// What was measured before; nothing if there is none, or it is to be forgotten. InputError if it is of
   /// another device, job or order than `fresh`.
@@ -25,14 +25,15 @@ class RecordingFile {
   void keep(const Recording& recording);
   /// The profile has been written.
   void remove() const;
-  /// Pieces in the folder that are complete.
-  [[nodiscard]] int complete_pieces() const;
+  /// Pieces in the folder that are complete. Reads all others.
+  [[nodiscard]] int complete_pieces();
 
  private:
   std::string folder_;
   std::string path_;  // "": nothing is kept
   std::optional<User> user_;
   bool has_failed_ = false;
+  std::set<std::string> complete_;  // pieces that were found to be
 };
 
 /// Whether `output` names a folder.

@@ -17,7 +17,6 @@ namespace slackline {
 /// sweep wants, and keeps what it has measured.
 class SweptJob : public JobObserver, public SweepControl {
  public:
-  /// `one_rank`: the job's process drives a single stage of a pipeline that others have the rest of.
   explicit SweptJob(const JobDevice& device);
   void begin(JobServer& server, JobTrace& trace);
 
