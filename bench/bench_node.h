@@ -153,11 +153,16 @@ class BenchJob {
 
  private:
   static Forked serve(const BenchNode& node, int instructions) {
-    std::vector<PlanEntry> plan;
-    for (int i = 0; i < instructions; ++i) plan.push_back({0, i, clock_of(i)});
+    JobPlans::Rank rank;
+    rank.clocks.resize(1);
+    for (int i = 0; i < instructions; ++i) {
+      rank.order.push_back({0, -1, i});
+      rank.clocks[0].emplace_back(clock_of(i));
+    }
     JobOptions options;
-    for (int g = 0; g < BenchNode::kGpus; ++g) options.stage_gpus.push_back({fake_nvml_uuid(g)});
-    options.plan.assign(BenchNode::kGpus, plan);
+    for (int g = 0; g < BenchNode::kGpus; ++g) options.rank_gpus.push_back({fake_nvml_uuid(g)});
+    options.plans.ranks.assign(BenchNode::kGpus, rank);
+    options.plans.times = {Seconds(1)};
     options.agent_socket = node.agent_socket();
     std::array<int, 2> ready{};
     if (::pipe2(ready.data(), O_CLOEXEC) != 0) throw std::runtime_error("no pipe");

@@ -111,7 +111,7 @@ class Node {
       return;
     }
     const std::string path = folder + "/gpus";
-    SimStage stage;
+    SimRank stage;
     stage.gpus = gpus;
     stage.blocking_power = Watts(60);
     for (int clock = 0; clock < 60; ++clock) {

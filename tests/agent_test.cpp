@@ -1025,7 +1025,7 @@ struct SimulatedGpus {
   SimulatedGpus() {
     const std::vector<SimOption> clocks{{Megahertz(1400), Seconds(0.1), Joules(30)},
                                         {Megahertz(1000), Seconds(0.15), Joules(25)}};
-    const SimStage stage{2, Watts(60), {{InstructionKind::kForward, clocks}}};
+    const SimRank stage{2, Watts(60), {{InstructionKind::kForward, clocks}}};
     SimOptions options;
     options.pace = 1;
     SimWorld::create(path, {stage}, options);

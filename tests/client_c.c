@@ -41,7 +41,7 @@ int main(void) {
   train(session);
   EXPECT(slackline_step_begin(session) == SLACKLINE_OK); /* a second begin is as harmless */
   EXPECT(strcmp(slackline_message(session), "") == 0);
-  EXPECT(slackline_instruction_begin(session, 6, 0) == SLACKLINE_EINVAL);
+  EXPECT(slackline_instruction_begin(session, 7, 0) == SLACKLINE_EINVAL);
   slackline_close(session);
 
   session = NULL;

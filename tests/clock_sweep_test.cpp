@@ -20,14 +20,14 @@ using Options = std::vector<SimOption>;
 /// Two stages that pass microbatches on and back, step after step, and repeat or wait as a sweep asks.
 class SweptPipeline : public SweepControl {
  public:
-  explicit SweptPipeline(const std::vector<SimStage>& stages, const SimOptions& options = {}) {
+  explicit SweptPipeline(const std::vector<SimRank>& stages, const SimOptions& options = {}) {
     SimWorld::create(path_, stages, options);
     world_ = std::make_shared<SimWorld>(path_);
     int gpu = 0;
-    for (const SimStage& stage : stages) {
+    for (const SimRank& stage : stages) {
       stage_gpus_.emplace_back();
       StageRecording recording;
-      recording.stage = static_cast<int>(begun_.stages.size());
+      recording.stages = {static_cast<int>(begun_.stages.size())};
       recording.gpus = stage.gpus;
       recording.clocks = world_->supported_clocks(GpuId(gpu));
       begun_.stages.push_back(recording);
@@ -89,7 +89,7 @@ class SweptPipeline : public SweepControl {
       if (participant.sleep_until(limit)) world_->shut_down();
     });
     for (int s = 0; s < 2; ++s) {
-      threads_.emplace_back([this, s, participant = world_->join_as_stage(s)]() mutable {
+      threads_.emplace_back([this, s, participant = world_->join_as_rank(s)]() mutable {
         SimWorld::Participant self = std::move(participant);
         run_stage(s, self);
       });
@@ -165,7 +165,7 @@ class SweptPipeline : public SweepControl {
   std::vector<std::thread> threads_;
 };
 
-SimStage stage_of(int gpus, double blocking, const Options& forward, const Options& backward) {
+SimRank stage_of(int gpus, double blocking, const Options& forward, const Options& backward) {
   return {
       gpus, Watts(blocking), {{InstructionKind::kForward, forward}, {InstructionKind::kBackward, backward}}};
 }
@@ -180,8 +180,8 @@ Options falling_options(double time, double energy) {
   return options;
 }
 
-const std::vector<SimStage>& two_stages() {
-  static const std::vector<SimStage> kStages{
+const std::vector<SimRank>& two_stages() {
+  static const std::vector<SimRank> kStages{
       stage_of(2, 80, falling_options(0.05, 15), falling_options(0.11, 30)),
       stage_of(1, 65, falling_options(0.23, 60), falling_options(0.017, 4))};
   return kStages;
@@ -191,16 +191,16 @@ double relative_error(double measured, double truth) {
   return std::abs(measured / truth - 1);
 }
 
-void check_stage(const SimStage& truth, const StageProfile& measured, double tolerance) {
+void check_stage(const SimRank& truth, const StageProfile& measured, double tolerance) {
   if (measured.blocking_power) {
     CHECK(relative_error(measured.blocking_power->value(), truth.blocking_power.value()) < tolerance);
   }
   CHECK(measured.tensor_parallel == truth.gpus);
-  for (const auto& [kind, options] : truth.instructions) {
-    const auto& found = measured.instructions.at(kind);
+  for (const auto& [task, options] : truth.instructions) {
+    const auto& found = measured.instructions.at(task.kind);
     CHECK(found.size() == options.size());
     for (const Measurement& m : found) {
-      CAPTURE(name_of(kind), m.clock.value());
+      CAPTURE(name_of(task.kind), m.clock.value());
       const auto option = std::ranges::find(options, m.clock, &SimOption::clock);
       REQUIRE(option != options.end());
       CHECK(relative_error(m.time.value(), option->time.value()) < tolerance);
@@ -212,8 +212,7 @@ void check_stage(const SimStage& truth, const StageProfile& measured, double tol
   }
 }
 
-void check_profile(const std::vector<SimStage>& truth, const SweptPipeline::Result& result,
-                   double tolerance) {
+void check_profile(const std::vector<SimRank>& truth, const SweptPipeline::Result& result, double tolerance) {
   CHECK(result.complete);
   const std::vector<StageProfile> profiles = combine({result.recording});
   REQUIRE(profiles.size() == truth.size());

@@ -65,7 +65,7 @@ TEST_CASE("closed loop: a profile measured on unknown GPUs leads to the savings 
 
   const std::string schedule = place.plan(mine, 12);
   const ChildResult applied = place.with_job(
-      {"apply", schedule, "--baseline-steps", "3", "--json", "--device", device}, 12, 8, kStages);
+      {"apply", schedule, "--baseline-steps", "3", "--json", "--device", device}, 12, 9, kStages);
   INFO(applied.err);
   REQUIRE(applied.status == 0);
   const Json report = Json::parse(applied.out);
@@ -91,7 +91,7 @@ TEST_CASE("closed loop: a run under the schedule saves what it saves against a w
   const std::string schedule = place.plan(truth, 6, "5");
   const auto apply = [&](const std::string& baseline_steps) {
     const ChildResult result = place.with_job(
-        {"apply", schedule, "--baseline-steps", baseline_steps, "--json", "--device", device}, 6, 4, kStages);
+        {"apply", schedule, "--baseline-steps", baseline_steps, "--json", "--device", device}, 6, 5, kStages);
     INFO(result.err);
     REQUIRE(result.status == 0);
     return Json::parse(result.out);
@@ -139,7 +139,7 @@ TEST_CASE("closed loop: a schedule that the GPUs cannot keep is released after f
   }
   const std::string schedule = place.plan(published(kStages), 6);
   const ChildResult result =
-      place.with_job({"apply", schedule, "--json", "--device", place.device(slower)}, 6, 12, kStages);
+      place.with_job({"apply", schedule, "--json", "--device", place.device(slower)}, 6, 13, kStages);
   CHECK(result.status == 0);
   CHECK(result.err.find("the schedule was released") != std::string::npos);
   const Json report = Json::parse(result.out);
@@ -153,7 +153,7 @@ TEST_CASE("closed loop: a schedule that the GPUs cannot keep is released after f
   // Against a measured baseline, which is as slow, the same schedule keeps its promise.
   const ChildResult measured =
       place.with_job({"apply", schedule, "--baseline-steps", "2", "--json", "--device", place.device(slower)},
-                     6, 9, kStages);
+                     6, 10, kStages);
   CHECK(measured.status == 0);
   CHECK(phase(Json::parse(measured.out), "released").is_null());
 }
@@ -162,7 +162,7 @@ TEST_CASE("closed loop: a lost GPU ends the schedule and the measurement, not th
   const Workplace place;
   const std::string schedule = place.plan(published(kStages), 6);
   const ChildResult result = place.with_job(
-      {"apply", schedule, "--json", "--device", place.device(published(kStages), ",lost_s=20")}, 6, 6,
+      {"apply", schedule, "--json", "--device", place.device(published(kStages), ",lost_s=20")}, 6, 7,
       kStages);
   INFO(result.err);
   CHECK(result.status == 3);
@@ -208,7 +208,7 @@ TEST_CASE("closed loop: what cannot run ends with its own status and message", "
   SECTION("a job with another number of stages: 2") {
     const ChildResult result = place.with_job({"apply", schedule, "--device", device}, 4, 2, 3);
     CHECK(result.status == 2);
-    says(result, "the schedule is for 4 stages, the job has 3");
+    says(result, "the schedule is for 4 ranks, the job has 3");
   }
   SECTION("a device with another number of stages: 2") {
     Profile fewer = published(kStages);
@@ -218,6 +218,7 @@ TEST_CASE("closed loop: what cannot run ends with its own status and message", "
   SECTION("a job with another number of microbatches: trains on without the schedule, and it is said") {
     const ChildResult result = place.with_job({"apply", schedule, "--device", device}, 5, 3, kStages);
     CHECK(result.status == 0);
+    says(result, "where the schedule has");
     says(result, "the job left the schedule's order");
   }
   SECTION("the command's own status passes through") {

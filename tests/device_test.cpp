@@ -29,7 +29,7 @@ constexpr double kHighW = 300;    // 30 J in 0.1 s
 constexpr double kMiddleW = 180;  // 27 J in 0.15 s
 
 /// A stage whose figures are easy to reckon with. The switch latency of SimOptions is 10 ms, a tick 100 ms.
-SimStage easy_stage(int gpus = 1) {
+SimRank easy_stage(int gpus = 1) {
   const std::vector<SimOption> forward{{kHigh, Seconds(0.1), Joules(30)},
                                        {kMiddle, Seconds(0.15), Joules(27)},
                                        {kLow, Seconds(0.2), Joules(28)}};
@@ -45,7 +45,7 @@ SimStage easy_stage(int gpus = 1) {
 
 /// A node of simulated GPUs in a folder of its own.
 struct Node {
-  explicit Node(const std::vector<SimStage>& stages, const SimOptions& options = {}) {
+  explicit Node(const std::vector<SimRank>& stages, const SimOptions& options = {}) {
     SimWorld::create(path, stages, options);
     world.emplace(path);
   }
@@ -93,7 +93,7 @@ TEST_CASE("device: a request that the next one takes back at once leaves no trac
     options.noise = options.energy_noise = 0.01;
     Node node({easy_stage()}, options);
     SimWorld& world = *node.world;
-    SimWorld::Participant stage = world.join_as_stage(0);
+    SimWorld::Participant stage = world.join_as_rank(0);
     std::vector<double> energies;
     for (int run = 0; run < 50; ++run) {
       if (asks) {
@@ -112,7 +112,7 @@ TEST_CASE("device: a request that the next one takes back at once leaves no trac
 TEST_CASE("device: an instruction takes the time that was measured at its clock", "[device]") {
   Node node({easy_stage()});
   SimWorld& world = *node.world;
-  SimWorld::Participant stage = world.join_as_stage(0);
+  SimWorld::Participant stage = world.join_as_rank(0);
   const std::vector<std::pair<Megahertz, double>> expected{{kHigh, 0.1}, {kMiddle, 0.15}, {kLow, 0.2}};
   for (const auto& [clock, seconds] : expected) {
     CAPTURE(clock.value());
@@ -127,7 +127,7 @@ TEST_CASE("device: a clock arrives after the switch latency and work in flight g
           "[device]") {
   Node node({easy_stage()});
   SimWorld& world = *node.world;
-  SimWorld::Participant stage = world.join_as_stage(0);
+  SimWorld::Participant stage = world.join_as_rank(0);
   // Asked for at the start: a tenth done at the high clock when it arrives, nine tenths at the middle one.
   world.lock_clock(GpuId(0), kMiddle);
   CHECK(world.observed_clock(GpuId(0)) == kHigh);
@@ -153,7 +153,7 @@ TEST_CASE("device: of several requests the last wins, and asking again for the s
           "[device]") {
   Node node({easy_stage()});
   SimWorld& world = *node.world;
-  SimWorld::Participant stage = world.join_as_stage(0);
+  SimWorld::Participant stage = world.join_as_rank(0);
   const auto at = [&](double time) { return stage.sleep_until(Seconds(time)); };
 
   world.lock_clock(GpuId(0), kMiddle);
@@ -191,7 +191,7 @@ TEST_CASE("device: the counter stands between ticks and at a tick shows the inte
     EnergyReading reading;
   };
   std::array<std::vector<Sample>, 3> samples;
-  SimWorld::Participant stage = world.join_as_stage(0);
+  SimWorld::Participant stage = world.join_as_rank(0);
   SimWorld::Participant observer = world.join_as_observer();
   std::thread sampler([&] {
     for (int i = 1; i < 200; ++i) {
@@ -243,7 +243,7 @@ TEST_CASE("device: the counter stands between ticks and at a tick shows the inte
 TEST_CASE("device: one GPU at a lower clock slows its whole stage, and the others wait for it", "[device]") {
   Node node({easy_stage(4)});
   SimWorld& world = *node.world;
-  SimWorld::Participant stage = world.join_as_stage(0);
+  SimWorld::Participant stage = world.join_as_rank(0);
   world.lock_clock(GpuId(2), kMiddle);
   stage.sleep_until(Seconds(1));
   CHECK(within_nanoseconds(run_once(world, stage, InstructionKind::kForward), 0.15));
@@ -271,7 +271,7 @@ TEST_CASE("device: a lock survives the process that set it, until somebody unloc
   REQUIRE(status == 0);
   CHECK(world.locked_clock(GpuId(0)) == std::nullopt);
   CHECK(world.locked_clock(GpuId(1)) == kMiddle);
-  SimWorld::Participant stage = world.join_as_stage(0);
+  SimWorld::Participant stage = world.join_as_rank(0);
   stage.sleep_until(Seconds(1));
   CHECK(world.observed_clock(GpuId(1)) == kMiddle);
 
@@ -323,7 +323,7 @@ std::vector<double> results_of_pipeline(const SimOptions& options, std::uint64_t
   for (int s = 0; s < kStages; ++s) {
     down.push_back(std::make_unique<Mailbox>(world, 2 * static_cast<SimWorld::Channel>(s)));
     up.push_back(std::make_unique<Mailbox>(world, 2 * static_cast<SimWorld::Channel>(s) + 1));
-    participants.push_back(world.join_as_stage(s));
+    participants.push_back(world.join_as_rank(s));
   }
   std::array<std::vector<double>, kStages> ends;
   std::vector<std::thread> threads;
@@ -396,7 +396,7 @@ TEST_CASE("device: noise changes single times, not their mean", "[device]") {
   SimOptions options;
   options.noise = 0.02;
   Node node({easy_stage()}, options);
-  SimWorld::Participant stage = node.world->join_as_stage(0);
+  SimWorld::Participant stage = node.world->join_as_rank(0);
   constexpr int kRuns = 2000;
   double sum = 0;
   double squares = 0;
@@ -448,7 +448,7 @@ TEST_CASE("device: noise of energy changes single energies, not their mean, and 
   options.noise = 0.02;
   options.energy_noise = 0.05;
   Node node({easy_stage()}, options);
-  SimWorld::Participant stage = node.world->join_as_stage(0);
+  SimWorld::Participant stage = node.world->join_as_rank(0);
   constexpr int kRuns = 2000;
   double sum = 0;
   double squares = 0;
@@ -469,7 +469,7 @@ TEST_CASE("device: noise of time alone leaves an instruction's energy as it was 
   SimOptions options = with_exact_counter();
   options.noise = 0.1;
   Node node({easy_stage(2)}, options);
-  SimWorld::Participant stage = node.world->join_as_stage(0);
+  SimWorld::Participant stage = node.world->join_as_rank(0);
   for (int i = 0; i < 20; ++i) {
     CHECK(std::abs(execute(*node.world, stage, InstructionKind::kForward).joules - 30) < 1e-5);
   }
@@ -481,8 +481,8 @@ TEST_CASE("device: an execution keeps its noise when its clock changes", "[devic
   options.energy_noise = 0.05;
   Node steady({easy_stage()}, options);
   Node changing({easy_stage()}, options);
-  SimWorld::Participant steady_stage = steady.world->join_as_stage(0);
-  SimWorld::Participant changing_stage = changing.world->join_as_stage(0);
+  SimWorld::Participant steady_stage = steady.world->join_as_rank(0);
+  SimWorld::Participant changing_stage = changing.world->join_as_rank(0);
   const Execution all = execute(*steady.world, steady_stage, InstructionKind::kForward);
   changing.world->lock_clock(GpuId(0), kMiddle);
   const Execution part = execute(*changing.world, changing_stage, InstructionKind::kForward);
@@ -497,8 +497,8 @@ TEST_CASE("device: a stage is throttled for its share of the time, by the episod
   options.throttling = {0.2, Seconds(1)};
   Node node({easy_stage(2), easy_stage()}, options);
   SimWorld& world = *node.world;
-  SimWorld::Participant stage = world.join_as_stage(0);
-  SimWorld::Participant other = world.join_as_stage(1);
+  SimWorld::Participant stage = world.join_as_rank(0);
+  SimWorld::Participant other = world.join_as_rank(1);
   other.wait_begin(7);
   constexpr int kSamples = 20'000;
   std::array<int, 3> throttled{};
@@ -534,7 +534,7 @@ TEST_CASE("device: what is throttled runs as at the throttled clock, work in fli
   options.throttling = {0.3, Seconds(0.7)};
   Node node({easy_stage()}, options);
   SimWorld& world = *node.world;
-  SimWorld::Participant stage = world.join_as_stage(0);
+  SimWorld::Participant stage = world.join_as_rank(0);
   int whole = 0;
   int in_part = 0;
   for (int i = 0; i < 500; ++i) {
@@ -566,7 +566,7 @@ TEST_CASE("device: throttled below all its clocks a GPU runs at its lowest", "[d
   options.throttled_clock = Megahertz(300);
   Node node({easy_stage()}, options);
   SimWorld& world = *node.world;
-  SimWorld::Participant stage = world.join_as_stage(0);
+  SimWorld::Participant stage = world.join_as_rank(0);
   sleep_until_so(world, stage, [&] { return is_throttled(world); });
   CHECK(world.observed_clock(GpuId(0)) == kLow);
 }
@@ -577,7 +577,7 @@ TEST_CASE("device: leakage makes all power grow with time, and energy is its int
   options.leakage_time = Seconds(60);
   Node node({easy_stage()}, options);
   SimWorld& world = *node.world;
-  SimWorld::Participant stage = world.join_as_stage(0);
+  SimWorld::Participant stage = world.join_as_rank(0);
   const auto integral = [](double watts, double from, double to) {
     return watts * (to - from) * (1 + 0.1 / 60 * (from + to) / 2);
   };
@@ -602,7 +602,7 @@ TEST_CASE("device: leakage adds half its share to the energy of its time", "[dev
   options.leakage = 0.1;
   options.leakage_time = Seconds(20);
   Node node({easy_stage()}, options);
-  SimWorld::Participant stage = node.world->join_as_stage(0);
+  SimWorld::Participant stage = node.world->join_as_rank(0);
   for (int i = 0; i < 200; ++i) run_once(*node.world, stage, InstructionKind::kForward);
   CHECK(within_nanoseconds(node.world->now(), 20, 400));
   CHECK(std::abs(node.world->energy(GpuId(0)).total.value() - 200 * 30 * 1.05) < 1e-3);
@@ -614,7 +614,7 @@ TEST_CASE("device: an intruder slows work, draws power and is among the processe
   Node node({easy_stage()}, options);
   SimWorld& world = *node.world;
   SimDevice device(std::make_shared<SimWorld>(node.path));
-  SimWorld::Participant stage = world.join_as_stage(0);
+  SimWorld::Participant stage = world.join_as_rank(0);
   const int self = ::getpid();
   int whole = 0;
   int in_part = 0;
@@ -642,7 +642,7 @@ TEST_CASE("device: the processes of a GPU are those that drive its stage", "[dev
   SimWorld::Participant observer = world.join_as_observer();
   CHECK(world.processes(GpuId(1)).empty());
   {
-    SimWorld::Participant stage = world.join_as_stage(1);
+    SimWorld::Participant stage = world.join_as_rank(1);
     CHECK(world.processes(GpuId(0)).empty());
     CHECK(world.processes(GpuId(1)) == std::vector{static_cast<int>(::getpid())});
   }
@@ -654,7 +654,7 @@ TEST_CASE("device: episodes alone do not let virtual time go on", "[device]") {
   options.throttling = {0.5, Seconds(0.1)};
   options.counter_resets = Seconds(1);
   Node node({easy_stage()}, options);
-  SimWorld::Participant stage = node.world->join_as_stage(0);
+  SimWorld::Participant stage = node.world->join_as_rank(0);
   stage.wait_begin(7);
   CHECK(node.world->now() == Seconds(0));
   stage.wait_end(7);
@@ -676,7 +676,7 @@ TEST_CASE("device: a counter that stops shows its last tick for ever, and others
   options.counter_stops = Seconds(1.05);
   Node node({easy_stage(2)}, options);
   SimWorld& world = *node.world;
-  SimWorld::Participant stage = world.join_as_stage(0);
+  SimWorld::Participant stage = world.join_as_rank(0);
   stage.sleep_until(Seconds(1.05));
   const EnergyReading last = world.energy(GpuId(0));
   CHECK(last.at > Seconds(0.95));
@@ -696,7 +696,7 @@ TEST_CASE("device: a counter that is reset starts again from zero; the device sa
   Node node({easy_stage(2)}, options);
   SimWorld& world = *node.world;
   SimDevice device(std::make_shared<SimWorld>(node.path));
-  SimWorld::Participant stage = world.join_as_stage(0);
+  SimWorld::Participant stage = world.join_as_rank(0);
   stage.sleep_until(Seconds(4.95));
   stage.launch(InstructionKind::kForward);
   CHECK(device.energy(GpuId(0)).total > Joules(280));
@@ -715,7 +715,7 @@ TEST_CASE("device: a lost GPU answers nothing, its neighbour and the job go on",
   Node node({easy_stage(2)}, options);
   SimWorld& world = *node.world;
   SimDevice device(std::make_shared<SimWorld>(node.path));
-  SimWorld::Participant stage = world.join_as_stage(0);
+  SimWorld::Participant stage = world.join_as_rank(0);
   device.lock_clock(GpuId(0), kMiddle);
   CHECK(device.abilities(GpuId(0)).set_clock);
   stage.sleep_until(Seconds(1));
@@ -744,7 +744,7 @@ TEST_CASE("device: a stuck clock takes requests below it only, and tells no reas
   options.stuck_clock = Megahertz(1200);
   Node node({easy_stage()}, options);
   SimWorld& world = *node.world;
-  SimWorld::Participant stage = world.join_as_stage(0);
+  SimWorld::Participant stage = world.join_as_rank(0);
   const auto clock_after = [&](const std::function<void()>& request) {
     request();
     stage.sleep_until(world.now() + Seconds(0.020));
@@ -765,7 +765,7 @@ TEST_CASE("device: time stands still until every stage has joined and while any 
   SimWorld& world = *node.world;
   std::atomic<bool> done = false;
   std::thread computing([&] {
-    SimWorld::Participant first = world.join_as_stage(0);
+    SimWorld::Participant first = world.join_as_rank(0);
     run_once(world, first, InstructionKind::kForward);
     done = true;
   });
@@ -775,7 +775,7 @@ TEST_CASE("device: time stands still until every stage has joined and while any 
   };
   CHECK(stands_still());  // the other stage is missing
   {
-    SimWorld::Participant second = world.join_as_stage(1);
+    SimWorld::Participant second = world.join_as_rank(1);
     CHECK(stands_still());  // it runs its own code
     world.send(7);
     second.wait_begin(7);
@@ -796,7 +796,7 @@ TEST_CASE("device: time stands still while a stage's request waits for the owner
   owner.serve_requests({GpuId(0)});
   std::atomic<bool> done = false;
   std::thread job([&] {
-    SimWorld::Participant stage = world.join_as_stage(0);
+    SimWorld::Participant stage = world.join_as_rank(0);
     world.post_request(GpuId(0));
     world.post_request(GpuId(0));
     run_once(world, stage, InstructionKind::kForward);
@@ -819,9 +819,9 @@ TEST_CASE("device: the last request of a stage that leaves is served before time
   SimWorld::Participant owner = world.join_as_observer();
   owner.serve_requests({GpuId(0), GpuId(1)});
   std::atomic<bool> done = false;
-  SimWorld::Participant other = world.join_as_stage(1);
+  SimWorld::Participant other = world.join_as_rank(1);
   {
-    SimWorld::Participant leaving = world.join_as_stage(0);
+    SimWorld::Participant leaving = world.join_as_rank(0);
     world.post_request(GpuId(0));
   }
   std::thread job([&] {
@@ -841,7 +841,7 @@ TEST_CASE(
   Node node({easy_stage()});
   SimWorld& world = *node.world;
   SimWorld::Participant observer = world.join_as_observer();
-  { SimWorld::Participant stage = world.join_as_stage(0); }
+  { SimWorld::Participant stage = world.join_as_rank(0); }
   std::atomic<int> slept = 0;
   std::atomic<bool> last = true;
   std::thread sleeper([&] {
@@ -872,7 +872,7 @@ TEST_CASE("device: a process that is killed leaves, the others go on, and its st
     const pid_t child = ::fork();
     if (child == 0) {
       SimWorld own(node.path);
-      SimWorld::Participant second = own.join_as_stage(1);
+      SimWorld::Participant second = own.join_as_rank(1);
       if (computing) second.launch(InstructionKind::kBackward);
       [[maybe_unused]] const ssize_t count = ::write(ends[1], "x", 1);
       while (true) ::pause();
@@ -881,18 +881,18 @@ TEST_CASE("device: a process that is killed leaves, the others go on, and its st
     REQUIRE(::read(ends[0], &byte, 1) == 1);
     std::atomic<bool> done = false;
     std::thread first([&] {
-      SimWorld::Participant stage = world.join_as_stage(0);
+      SimWorld::Participant stage = world.join_as_rank(0);
       run_once(world, stage, InstructionKind::kForward);
       done = true;
     });
     pass_wall_time(20);
     CHECK_FALSE(done);
-    CHECK_THROWS_AS(world.join_as_stage(1), DeviceError);  // it is driven already
+    CHECK_THROWS_AS(world.join_as_rank(1), DeviceError);  // it is driven already
     ::kill(child, SIGKILL);
     first.join();
     CHECK(within_nanoseconds(world.now(), 0.1));
     ::waitpid(child, nullptr, 0);
-    SimWorld::Participant again = world.join_as_stage(1);
+    SimWorld::Participant again = world.join_as_rank(1);
     // What the dead process had begun is not finished for its successor.
     CHECK(within_nanoseconds(run_once(world, again, InstructionKind::kForward), 0.1));
     ::close(ends[0]);
@@ -909,7 +909,7 @@ TEST_CASE("device: processes killed at random moments never stop the world", "[d
     const pid_t child = ::fork();
     if (child == 0) {
       SimWorld own(node.path);
-      SimWorld::Participant second = own.join_as_stage(1);
+      SimWorld::Participant second = own.join_as_rank(1);
       while (true) {
         own.lock_clock(GpuId(1), kMiddle);
         second.launch(InstructionKind::kForward);
@@ -924,9 +924,9 @@ TEST_CASE("device: processes killed at random moments never stop the world", "[d
       ::waitpid(child, nullptr, 0);
     });
     SimWorld& world = *node.world;
-    SimWorld::Participant stage = world.join_as_stage(0);
+    SimWorld::Participant stage = world.join_as_rank(0);
     killer.join();
-    SimWorld::Participant successor = world.join_as_stage(1);
+    SimWorld::Participant successor = world.join_as_rank(1);
     std::thread other([&] { run_once(world, successor, InstructionKind::kBackward); });
     CHECK(within_nanoseconds(run_once(world, stage, InstructionKind::kForward), 0.1, 1e9));
     SimWorld::Participant left = std::move(stage);
@@ -937,14 +937,14 @@ TEST_CASE("device: processes killed at random moments never stop the world", "[d
 
 TEST_CASE("device: a stage has one driver, and only stages and instructions of the profile exist",
           "[device]") {
-  SimStage forward_only = easy_stage();
+  SimRank forward_only = easy_stage();
   forward_only.instructions.erase(InstructionKind::kBackward);
   Node node({easy_stage(), forward_only});
   SimWorld& world = *node.world;
-  SimWorld::Participant second = world.join_as_stage(1);
-  CHECK_THROWS_AS(world.join_as_stage(1), DeviceError);
-  CHECK_THROWS_AS(world.join_as_stage(2), DeviceError);
-  CHECK_THROWS_AS(world.join_as_stage(-1), DeviceError);
+  SimWorld::Participant second = world.join_as_rank(1);
+  CHECK_THROWS_AS(world.join_as_rank(1), DeviceError);
+  CHECK_THROWS_AS(world.join_as_rank(2), DeviceError);
+  CHECK_THROWS_AS(world.join_as_rank(-1), DeviceError);
   CHECK_THROWS_AS(second.launch(InstructionKind::kBackward), DeviceError);
 }
 
@@ -980,7 +980,7 @@ TEST_CASE("device: paced time follows the host's clock", "[device]") {
   Node node({easy_stage()}, options);
   SimWorld& world = *node.world;
   CHECK_FALSE(world.is_virtual());
-  SimWorld::Participant stage = world.join_as_stage(0);
+  SimWorld::Participant stage = world.join_as_rank(0);
   const auto begin = std::chrono::steady_clock::now();
   CHECK(run_once(world, stage, InstructionKind::kForward) >= Seconds(0.1 - kNanosecond));
   CHECK(std::chrono::steady_clock::now() - begin >= std::chrono::duration<double>(0.1 / 10 - 1e-6));

@@ -44,7 +44,7 @@ class KareusFolder {
     }
     for (const InstructionKind kind : {InstructionKind::kForward, InstructionKind::kBackward}) {
       for (const Run& run : record.runs) {
-        if (run.kind == kind) add_span(std::string(name_of(kind)) + "-compute", run.span);
+        if (run.task.kind == kind) add_span(std::string(name_of(kind)) + "-compute", run.span);
       }
     }
     for (std::size_t i = 1; i < record.runs.size(); i += 4) {

@@ -31,7 +31,28 @@ namespace {
 
 constexpr std::int32_t kForward = SLACKLINE_FORWARD;
 constexpr std::int32_t kBackward = SLACKLINE_BACKWARD;
-const std::vector<PlanEntry> kPlan{{kForward, 0, 1200}, {kForward, 1, 1100}, {kBackward, 0, 900}};
+struct PlannedRun {
+  std::int32_t kind;
+  std::int32_t microbatch;
+  std::int32_t mhz;
+};
+using PlannedRuns = std::vector<PlannedRun>;
+const PlannedRuns kPlan{{kForward, 0, 1200}, {kForward, 1, 1100}, {kBackward, 0, 900}};
+
+/// One plan; rank r holds stage r.
+JobPlans plans_of(const std::vector<PlannedRuns>& ranks) {
+  JobPlans plans;
+  plans.times = {Seconds(1)};
+  for (std::size_t r = 0; r < ranks.size(); ++r) {
+    JobPlans::Rank& rank = plans.ranks.emplace_back();
+    rank.clocks.resize(1);
+    for (const PlannedRun& run : ranks[r]) {
+      rank.order.push_back({run.kind, static_cast<std::int32_t>(r), run.microbatch});
+      rank.clocks[0].emplace_back(run.mhz);
+    }
+  }
+  return plans;
+}
 
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
@@ -92,13 +113,17 @@ struct Observed : public JobObserver {
 /// server, which the test's own thread serves.
 class Served {
  public:
-  explicit Served(int baseline_steps = 0, std::vector<std::vector<PlanEntry>> plan = {kPlan, kPlan}) {
+  explicit Served(int baseline_steps = 0, std::vector<PlannedRuns> plan = {kPlan, kPlan}) {
     start_agent();
     std::vector<std::vector<std::string>> gpus(2);
     for (int g = 0; g < 4; ++g)
       gpus[static_cast<std::size_t>(g / 2)].push_back(device.identity(GpuId(g)).uuid);
-    server_.emplace(nullptr, JobOptions{gpus, std::move(plan), baseline_steps, folder_.file("agent.sock")},
-                    folder_.file("job.sock"), observed);
+    JobOptions options;
+    options.rank_gpus = gpus;
+    options.plans = plans_of(plan);
+    options.baseline_steps = baseline_steps;
+    options.agent_socket = folder_.file("agent.sock");
+    server_.emplace(nullptr, options, folder_.file("job.sock"), observed);
     ::setenv(kSocketVariable, folder_.file("job.sock").c_str(), 1);
   }
   Served(const Served&) = delete;
@@ -221,14 +246,64 @@ TEST_CASE("job: baseline steps run without the schedule", "[job]") {
   REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
   for (int step = 0; step < 2; ++step) {
     slackline_step_begin(session);
-    slackline_instruction_begin(session, kBackward, 5);  // not even its order matters
-    slackline_instruction_end(session);
+    for (const PlannedRun& run : kPlan) {
+      CHECK(slackline_instruction_begin(session, run.kind, run.microbatch) == SLACKLINE_OK);
+      slackline_instruction_end(session);
+    }
     CHECK(slackline_step_end(session) == SLACKLINE_OK);
   }
   CHECK(served.is_quiet());
   CHECK(served.journal.entries().empty());
   slackline_step_begin(session);
   CHECK(served.calls() == Calls{"0:1200", "1:1200"});
+  slackline_close(session);
+}
+
+TEST_CASE("job: a job in another order is told the first difference before any clock is set", "[job]") {
+  Served served(1);
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  slackline_step_begin(session);
+  CHECK(slackline_instruction_begin_on(session, kForward, 0, 0) == SLACKLINE_OK);
+  slackline_instruction_end(session);
+  CHECK(slackline_instruction_begin_on(session, kBackward, 0, 0) == SLACKLINE_ESEQUENCE);
+  CHECK(contains(slackline_message(session),
+                 "the job runs backward of microbatch 0 on stage 0 where the schedule has forward of "
+                 "microbatch 1 on stage 0 (instruction 1 of the step)"));
+  slackline_instruction_end(session);
+  slackline_step_end(session);
+  for (int step = 0; step < 2; ++step) {
+    slackline_step_begin(session);
+    for (const PlannedRun& run : kPlan) {
+      slackline_instruction_begin(session, run.kind, run.microbatch);
+      slackline_instruction_end(session);
+    }
+    slackline_step_end(session);
+  }
+  CHECK(served.is_quiet());
+  CHECK(served.journal.entries().empty());
+  slackline_close(session);
+}
+
+TEST_CASE("job: what runs outside of steps follows no schedule and does not advance it", "[job]") {
+  Served served;
+  slackline_session* session = nullptr;
+  REQUIRE(served.open(0, 2, &session) == SLACKLINE_OK);
+  for (int step = 0; step < 2; ++step) {
+    slackline_step_begin(session);
+    for (const PlannedRun& run : kPlan) {
+      CHECK(slackline_instruction_begin(session, run.kind, run.microbatch) == SLACKLINE_OK);
+      slackline_instruction_end(session);
+    }
+    CHECK(slackline_step_end(session) == SLACKLINE_OK);
+    served.is_quiet();  // whatever of that has reached the device
+    served.calls(0);
+    for (int microbatch = 0; microbatch < 3; ++microbatch) {  // evaluation
+      CHECK(slackline_instruction_begin(session, kForward, microbatch) == SLACKLINE_OK);
+      CHECK(slackline_instruction_end(session) == SLACKLINE_OK);
+    }
+    CHECK(served.is_quiet());
+  }
   slackline_close(session);
 }
 
@@ -285,9 +360,9 @@ TEST_CASE("job: a job with another number of stages is refused and says why", "[
   Served served;
   slackline_session* session = nullptr;
   CHECK(served.open(0, 3, &session) == SLACKLINE_EREFUSED);
-  CHECK(contains(slackline_message(session), "2 stages, the job has 3"));
+  CHECK(contains(slackline_message(session), "2 ranks, the job has 3"));
   REQUIRE(served.observed.refusals.size() == 1);
-  CHECK(contains(served.observed.refusals[0], "2 stages, the job has 3"));
+  CHECK(contains(served.observed.refusals[0], "2 ranks, the job has 3"));
   // Training goes on: every further call succeeds and asks for nothing.
   CHECK(slackline_step_begin(session) == SLACKLINE_OK);
   CHECK(slackline_instruction_begin(session, kForward, 0) == SLACKLINE_OK);
@@ -299,8 +374,8 @@ TEST_CASE("job: a job with another number of stages is refused and says why", "[
 
 TEST_CASE("job: a hello that is none, or of another version, is refused in words", "[job]") {
   Served served;
-  const JobHello good{kJobMagic, 0, 2};
-  const JobHello foreign{kJobMagic + 1, 0, 2};
+  const JobHello good{kJobMagic, 0, 2, 0, 1, 0, 1, {}};
+  const JobHello foreign{kJobMagic + 1, 0, 2, 0, 1, 0, 1, {}};
   const auto bytes = [](const JobHello& hello) {
     return std::string(reinterpret_cast<const char*>(&hello), sizeof hello);
   };
@@ -339,7 +414,7 @@ TEST_CASE("job: a stage has one process; when that has gone another may come", "
   slackline_session* second = nullptr;
   REQUIRE(served.open(1, 2, &first) == SLACKLINE_OK);
   CHECK(served.open(1, 2, &second) == SLACKLINE_EREFUSED);
-  CHECK(contains(slackline_message(second), "another process drives stage 1"));
+  CHECK(contains(slackline_message(second), "another process is rank 1"));
   CHECK(served.observed.refusals.empty());  // the job as a whole is served all the same
   slackline_close(second);
   slackline_step_begin(first);
@@ -356,7 +431,7 @@ TEST_CASE("job: a stage has one process; when that has gone another may come", "
 /// A step as planned, whatever the session says.
 void run_step(slackline_session* session) {
   CHECK(slackline_step_begin(session) == SLACKLINE_OK);
-  for (const PlanEntry& entry : kPlan) {
+  for (const PlannedRun& entry : kPlan) {
     CHECK(slackline_instruction_begin(session, entry.kind, entry.microbatch) == SLACKLINE_OK);
     CHECK(slackline_instruction_end(session) == SLACKLINE_OK);
   }
@@ -373,7 +448,7 @@ TEST_CASE("job: an agent that ends gives the GPUs back; the job goes on without 
   served.end_agent();
   CHECK(served.device.take() == Calls{"0:-", "1:-"});
   CHECK(served.journal.entries().empty());
-  for (const PlanEntry& entry : kPlan) {
+  for (const PlannedRun& entry : kPlan) {
     CHECK(slackline_instruction_begin(session, entry.kind, entry.microbatch) == SLACKLINE_OK);
     CHECK(slackline_instruction_end(session) == SLACKLINE_OK);
   }

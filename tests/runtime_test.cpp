@@ -41,17 +41,19 @@ bool contains(const std::string& text, const std::string& part) {
 
 // Cursor
 
-const std::vector<PlanEntry> kPlan{{kForward, 0, 1200}, {kForward, 1, 1100}, {kBackward, 0, 900}};
+const std::vector<OrderEntry> kOrder{{kForward, 2, 0}, {kForward, 2, 1}, {kBackward, 2, 0}};
 
-TEST_CASE("runtime: a cursor goes through the plan in its order and again in the next step", "[runtime]") {
-  Cursor cursor(kPlan);
+TEST_CASE("runtime: a cursor goes through the order and again in the next step", "[runtime]") {
+  Cursor cursor(kOrder);
   for (int step = 0; step < 2; ++step) {
     cursor.begin_step();
-    for (const PlanEntry& entry : kPlan) {
+    for (const OrderEntry& entry : kOrder) {
       REQUIRE(cursor.next());
-      CHECK(kPlan[*cursor.next()].clock_mhz == entry.clock_mhz);
-      CHECK(cursor.fits(entry.kind, entry.microbatch));
-      CHECK(cursor.fits(entry.kind, -1));  // a job that does not know its microbatch
+      CHECK(kOrder[*cursor.next()].microbatch == entry.microbatch);
+      CHECK(cursor.fits(entry));
+      CHECK(cursor.fits({entry.kind, entry.stage, -1}));  // a job that does not know its microbatch
+      CHECK(cursor.fits({entry.kind, -1, entry.microbatch}));
+      CHECK_FALSE(cursor.fits({entry.kind, 3, entry.microbatch}));
       cursor.advance();
     }
     CHECK(cursor.next() == std::nullopt);
@@ -60,33 +62,38 @@ TEST_CASE("runtime: a cursor goes through the plan in its order and again in the
 }
 
 TEST_CASE("runtime: a cursor names what the job runs and what the schedule has instead", "[runtime]") {
-  Cursor cursor(kPlan);
+  Cursor cursor(kOrder);
   cursor.begin_step();
   cursor.advance();
-  CHECK_FALSE(cursor.fits(kBackward, 0));
-  const std::string other_kind = cursor.mismatch(kBackward, 0);
+  CHECK_FALSE(cursor.fits({kBackward, 2, 0}));
+  const std::string other_kind = cursor.mismatch({kBackward, 2, 0});
   CHECK(contains(other_kind, "backward of microbatch 0"));
-  CHECK(contains(other_kind, "forward of microbatch 1"));
-  CHECK_FALSE(cursor.fits(kForward, 2));
-  CHECK_FALSE(cursor.fits(kBackward, -1));
+  CHECK(contains(other_kind, "forward of microbatch 1 on stage 2"));
+  CHECK_FALSE(cursor.fits({kForward, 2, 2}));
+  CHECK_FALSE(cursor.fits({kBackward, 2, -1}));
   CHECK(contains(cursor.leftover(), "after 1 of the 3 instructions"));
   cursor.advance();
   cursor.advance();
-  CHECK(contains(cursor.mismatch(kForward, 2), "after the 3 instructions"));
+  CHECK(contains(cursor.mismatch({kForward, 2, 2}), "after the 3 instructions"));
   CHECK(Cursor({}).leftover() == "");
-  CHECK_FALSE(Cursor({}).fits(kForward, 0));
+  CHECK_FALSE(Cursor({}).fits({kForward, 0, 0}));
 }
 
 // StepLog
 
 JobEvent step_event(JobEventType type, double time) {
-  return {type, 0, static_cast<std::int64_t>(time * 1e9)};
+  return {type, 0, -1, 0, static_cast<std::int64_t>(time * 1e9)};
+}
+StepLog log_of(int members) {
+  StepLog log;
+  for (int member = 0; member < members; ++member) log.join(member);
+  return log;
 }
 constexpr auto kBegin = JobEventType::kStepBegin;
 constexpr auto kEnd = JobEventType::kStepEnd;
 
 TEST_CASE("runtime: a step lasts from the last stage's begin to the last stage's end", "[runtime]") {
-  StepLog log(3);
+  StepLog log = log_of(3);
   CHECK_FALSE(log.add(0, step_event(kBegin, 1.0)));
   CHECK_FALSE(log.add(2, step_event(kBegin, 1.1)));
   CHECK_FALSE(log.add(1, step_event(kBegin, 1.2)));
@@ -108,7 +115,7 @@ TEST_CASE("runtime: a step lasts from the last stage's begin to the last stage's
 
 TEST_CASE("runtime: steps are put together whatever the order in which the stages are heard", "[runtime]") {
   // One stage's events may arrive steps ahead of another's.
-  StepLog log(2);
+  StepLog log = log_of(2);
   for (int n = 0; n < 3; ++n) {
     log.add(0, step_event(kBegin, n));
     log.add(0, step_event(kEnd, n + 0.9));
@@ -127,6 +134,22 @@ TEST_CASE("runtime: steps are put together whatever the order in which the stage
   CHECK(log.steps().size() == 3);
 }
 
+TEST_CASE("runtime: a step has a plan if all its processes have followed it", "[runtime]") {
+  StepLog log = log_of(2);
+  const auto step = [&](int first, int second) {
+    for (const int member : {0, 1}) log.add(member, step_event(kBegin, 1));
+    for (const auto& [member, plan] : {std::pair(0, first), std::pair(1, second)}) {
+      log.add(member, {JobEventType::kPlan, plan, -1, 0, 0});
+      log.add(member, step_event(kEnd, 2));
+    }
+    return log.steps().back().plan;
+  };
+  CHECK(step(3, 3) == 3);
+  CHECK(step(3, 4) == std::nullopt);
+  CHECK(step(-1, 4) == std::nullopt);
+  CHECK(step(-1, -1) == -1);
+}
+
 // Journal
 
 /// A simulated node of two stages with two GPUs each.
@@ -135,7 +158,7 @@ struct Node {
     const std::vector<SimOption> options{{Megahertz(1400), Seconds(0.1), Joules(30)},
                                          {Megahertz(1200), Seconds(0.12), Joules(27)},
                                          {Megahertz(1000), Seconds(0.15), Joules(25)}};
-    const SimStage stage{
+    const SimRank stage{
         2, Watts(60), {{InstructionKind::kForward, options}, {InstructionKind::kBackward, options}}};
     SimWorld::create(path, {stage, stage}, {});
     world = std::make_shared<SimWorld>(path);

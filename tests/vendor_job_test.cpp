@@ -187,7 +187,7 @@ Measured all_max_power(const Workplace& place, const std::string& script, int st
   Measured measured;
   measured.result = place.run_job(
       {"apply", "s.yaml", "--device", kDevice, "--baseline-steps", std::to_string(steps), "--json"},
-      std::to_string(steps + 2));
+      std::to_string(steps + 3));
   INFO(measured.result.err);
   REQUIRE(measured.result.status == 0);
   const auto report = nlohmann::json::parse(measured.result.out);

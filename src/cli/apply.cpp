@@ -1,177 +1,84 @@
 #include <algorithm>
-#include <array>
 #include <cstdio>
-#include <iterator>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "command.h"
 #include "job_device.h"
+#include "job_name.h"
+#include "run_log.h"
 #include "slackline/base/error.h"
-#include "slackline/base/log_line.h"
+#include "slackline/base/number_text.h"
 #include "slackline/base/user.h"
 #include "slackline/measure/energy_meter.h"
 #include "slackline/report/run_report.h"
 #include "slackline/runtime/job_runner.h"
 #include "slackline/runtime/job_server.h"
-#include "slackline/runtime/step_log.h"
+#include "slackline/runtime/rank.h"
 #include "slackline/schedule/schedule_io.h"
 
 namespace slackline {
 namespace {
 
-/// A schedule is released after this many steps in a row that take over 1 % longer than promised.
-constexpr int kSlowStepsAllowed = 5;
-constexpr double kSlowStep = 1.01;
+constexpr int kDetectSteps = 3;
 
 struct ApplyFlags {
   std::string schedule;
   std::optional<int> plan;
   int baseline_steps = 0;
+  double tolerance_percent = 1;
+  std::string name;
+  std::optional<double> detect_percent;
   std::string device;
   std::string agent;
   bool json = false;
   std::vector<std::string> command;
 };
 
-std::vector<std::vector<PlanEntry>> entries_of(const Schedule& schedule, const Plan& plan) {
-  std::vector<std::vector<PlanEntry>> entries;
+/// What the job is told of the schedule: the plan `base`, and what is slower, for stragglers.
+JobPlans plans_of(const Schedule& schedule, std::size_t base) {
+  JobPlans plans;
+  const auto first = schedule.plans.begin() + static_cast<std::ptrdiff_t>(base);
+  for (auto plan = first; plan != schedule.plans.end(); ++plan) plans.times.push_back(plan->time);
   std::size_t index = 0;
-  for (const auto& stage : schedule.order()) {
-    entries.emplace_back();
-    for (const Instruction& i : stage) {
-      const Megahertz clock = plan.clocks[index++].mhz;
+  for (const auto& rank : schedule.order()) {
+    JobPlans::Rank& told = plans.ranks.emplace_back();
+    told.clocks.resize(plans.times.size());
+    for (const Instruction& i : rank) {
+      const std::size_t place = index++;
       if (is_fixed_time(i.kind)) continue;  // the job announces what a clock changes, and nothing else
-      entries.back().push_back({static_cast<std::int32_t>(i.kind), i.microbatch.value(), clock.value()});
+      told.order.push_back({static_cast<std::int32_t>(i.kind), i.stage.value(), i.microbatch.value()});
+      for (std::size_t p = 0; p < told.clocks.size(); ++p) {
+        told.clocks[p].push_back((first + static_cast<std::ptrdiff_t>(p))->clocks[place].mhz);
+      }
     }
   }
-  return entries;
+  return plans;
 }
 
-enum Regime : std::size_t { kBaseline, kPlanned, kReleased, kRegimes };
-
-/// Follows the job step by step: which regime a step ran under, how long it took and what it drew.
-class RunLog : public JobObserver {
- public:
-  RunLog(const Schedule& schedule, const Plan& plan, int baseline_steps, EnergyMeter& meter)
-      : schedule_(schedule),
-        plan_(plan),
-        baseline_steps_(static_cast<std::size_t>(baseline_steps)),
-        meter_(meter),
-        log_(schedule.stages.size()) {}
-
-  void on_event(int stage, const JobEvent& event) override {
-    if (event.type == JobEventType::kOutOfSequence) out_of_sequence_ = wants_release_ = true;
-    if (event.type == JobEventType::kNoLease) lacks_lease_ = wants_release_ = true;
-    if (event.type == JobEventType::kStepBegin)
-      meter_.mark(Seconds(static_cast<double>(event.time_ns) / 1e9));
-    if (!log_.add(stage, event)) return;
-    meter_.mark(log_.steps().back().end);
-    on_step(log_.steps().back());
-  }
-  void on_end(int stage) override { log_.abandon_step_of(stage); }
-  void on_refusal(const std::string& reason) override { refusal_ = reason; }
-  void on_stranger(const std::string& reason) override { log_line("slackline: ", reason); }
-  [[nodiscard]] const std::string& refusal() const { return refusal_; }
-  [[nodiscard]] bool wants_release() const { return wants_release_; }
-  void set_released() {
-    wants_release_ = false;
-    released_ = true;
-  }
-  [[nodiscard]] bool too_slow() const { return slow_steps_ >= kSlowStepsAllowed; }
-  [[nodiscard]] bool out_of_sequence() const { return out_of_sequence_; }
-  [[nodiscard]] bool lacks_lease() const { return lacks_lease_; }
-  [[nodiscard]] std::size_t steps() const { return log_.steps().size(); }
-
-  /// Books the energy of steps whose ends the counters have passed. Every step, `at_end`.
-  void settle(bool at_end = false) {
-    for (; settled_ < log_.steps().size(); ++settled_) {
-      const StepTimes& step = log_.steps()[settled_];
-      if (!at_end && (meter_.is_open(step.begin) || meter_.is_open(step.end))) return;
-      Totals& totals = totals_[regimes_[settled_]];
-      if (const auto energy = meter_.energy_between(step.begin, step.end)) {
-        totals.energy += *energy;
-        ++totals.steps_with_energy;
-      }
-      meter_.forget_before(step.end);
+/// Stages that each rank of the order holds, rising.
+std::vector<std::vector<StageId>> stages_of_ranks(const Schedule& schedule) {
+  std::vector<std::vector<StageId>> ranks;
+  for (const auto& rank : schedule.order()) {
+    std::set<StageId> held;
+    for (const Instruction& i : rank) {
+      held.insert(i.stage);
+      if (i.kind == InstructionKind::kOverlapped) held.insert(i.backward_stage);
     }
+    ranks.emplace_back(held.begin(), held.end());
   }
+  return ranks;
+}
 
-  /// Of those that are settled.
-  [[nodiscard]] std::size_t steps_without_energy() const {
-    std::size_t count = settled_;
-    for (const Totals& totals : totals_) count -= totals.steps_with_energy;
-    return count;
-  }
-
-  /// One for each regime, in order; those without steps have only their predictions.
-  [[nodiscard]] std::array<RunPhase, kRegimes> phases() const {
-    std::array<RunPhase, kRegimes> phases;
-    constexpr std::array<const char*, kRegimes> kNames{"all-max", "planned", "released"};
-    for (std::size_t r = 0; r < kRegimes; ++r) {
-      const Totals& totals = totals_[r];
-      RunPhase& phase = phases[r];
-      phase.name = kNames[r];
-      phase.steps = totals.steps;
-      phase.predicted_time = r == kPlanned ? plan_.time : schedule_.all_max_time;
-      phase.predicted_energy = r == kPlanned ? plan_.energy : schedule_.all_max_energy;
-      if (r == kPlanned) phase.gap_percent = plan_.gap_percent();
-      if (totals.steps > 0) phase.time = totals.time / static_cast<double>(totals.steps);
-      if (totals.steps_with_energy > 0) {
-        phase.energy = totals.energy / static_cast<double>(totals.steps_with_energy);
-      }
-    }
-    return phases;
-  }
-
- private:
-  struct Totals {
-    std::size_t steps = 0;
-    Seconds time;
-    std::size_t steps_with_energy = 0;
-    Joules energy;
-  };
-
-  void on_step(const StepTimes& step) {
-    const std::size_t number = regimes_.size();
-    const bool follows_plan = !released_ && !wants_release_;
-    const Regime regime = number < baseline_steps_ ? kBaseline : follows_plan ? kPlanned : kReleased;
-    regimes_.push_back(regime);
-    ++totals_[regime].steps;
-    totals_[regime].time += step.duration();
-    if (regime != kPlanned) return;
-    slow_steps_ = step.duration() > promised() * kSlowStep ? slow_steps_ + 1 : 0;
-    wants_release_ = wants_release_ || slow_steps_ >= kSlowStepsAllowed;
-  }
-
-  /// What the plan promises for a step here: relative to the measured baseline if there is one, since that
-  /// holds what the profile does not know.
-  [[nodiscard]] Seconds promised() const {
-    const Totals& baseline = totals_[kBaseline];
-    if (baseline.steps == 0) return plan_.time;
-    return baseline.time / static_cast<double>(baseline.steps) * (plan_.time / schedule_.all_max_time);
-  }
-
-  const Schedule& schedule_;
-  const Plan& plan_;
-  std::size_t baseline_steps_;
-  EnergyMeter& meter_;
-  StepLog log_;
-  std::vector<Regime> regimes_;  // of each step
-  std::array<Totals, kRegimes> totals_;
-  std::size_t settled_ = 0;
-  int slow_steps_ = 0;
-  bool wants_release_ = false;
-  bool released_ = false;
-  bool out_of_sequence_ = false;
-  bool lacks_lease_ = false;
-  std::string refusal_;
-};
-
-/// GPUs of each stage.
+/// GPUs of each rank of each pipeline.
 std::vector<int> gpus_of(const Schedule& schedule) {
   std::vector<int> gpus;
-  for (const auto& stage : schedule.stages) gpus.push_back(stage.tensor_parallel);
+  for (int pipeline = 0; pipeline < schedule.data_parallel; ++pipeline) {
+    for (const auto& held : stages_of_ranks(schedule)) {
+      gpus.push_back(schedule.stages[held.front().index()].tensor_parallel);
+    }
+  }
   return gpus;
 }
 
@@ -191,55 +98,58 @@ void check_fits_profile(const Schedule& schedule, const Profile& profile) {
   }
 }
 
-void check_is_applicable(const Schedule& schedule) {
-  const Order order = schedule.order();
-  for (std::size_t rank = 0; rank < order.size(); ++rank) {
-    const auto is_elsewhere = [&](const Instruction& i) { return i.stage.index() != rank; };
-    if (order.size() == schedule.stages.size() && std::ranges::none_of(order[rank], is_elsewhere)) continue;
-    throw InputError("", 0, "SCHEDULE",
-                     schedule.order_spec.name + " does not run stage " + std::to_string(rank) +
-                         " and nothing else on rank " + std::to_string(rank) +
-                         "; so far only such schedules are applied");
+/// What holds what on the simulated ranks must be what the schedule's order says.
+void check_fits_ranks(const Schedule& schedule, const std::vector<std::vector<StageId>>& simulated) {
+  const std::vector<std::vector<StageId>> planned = stages_of_ranks(schedule);
+  if (planned.size() != simulated.size()) {
+    throw InputError("", 0, "--device",
+                     "the schedule is for " + std::to_string(planned.size()) + " ranks, the device has " +
+                         std::to_string(simulated.size()) + " (say ranks=" + std::to_string(planned.size()) +
+                         ")");
   }
-  if (!schedule.configs.empty()) {
-    std::fputs("slackline: only the clocks of the schedule are enforced, not its labels\n", stderr);
+  for (std::size_t rank = 0; rank < planned.size(); ++rank) {
+    std::vector<StageId> held = simulated[rank];
+    std::ranges::sort(held);
+    if (held == planned[rank]) continue;
+    throw InputError("", 0, "--device",
+                     "the schedule's rank " + std::to_string(rank) +
+                         " holds other stages than the device's; placement is loop or v");
   }
 }
 
-void check_has_clocks(const Schedule& schedule, const Plan& plan, const JobDevice& device) {
-  std::vector<std::vector<Megahertz>> supported;
-  for (const auto& gpus : device.stage_gpus()) {
-    supported.push_back(device.device().supported_clocks(gpus.front()));
-  }
-  std::size_t index = 0;
-  for (const auto& stage : schedule.order()) {
-    for (const Instruction& i : stage) {
-      const Megahertz clock = plan.clocks[index++].mhz;
-      if (is_fixed_time(i.kind) || std::ranges::count(supported[i.stage.index()], clock) > 0) continue;
-      throw InputError("", 0, "--device",
-                       "the schedule wants " + std::to_string(clock.value()) + " MHz in stage " +
-                           std::to_string(i.stage.value()) + ", which the device does not have");
+void check_has_clocks(const JobPlans& plans, const JobDevice& device) {
+  for (std::size_t rank = 0; rank < device.rank_gpus().size(); ++rank) {
+    const JobPlans::Rank& planned = plans.ranks[rank % plans.ranks.size()];
+    const std::vector<Megahertz> supported =
+        device.device().supported_clocks(device.rank_gpus()[rank].front());
+    for (const auto& clocks : planned.clocks) {
+      for (const Megahertz clock : clocks) {
+        if (std::ranges::count(supported, clock) > 0) continue;
+        throw InputError("", 0, "--device",
+                         "the schedule wants " + std::to_string(clock.value()) + " MHz on rank " +
+                             std::to_string(rank % plans.ranks.size()) + ", which the device does not have");
+      }
     }
   }
 }
 
 /// `fault`: why energy is not known any more, if that is so.
-void print_report(const RunLog& log, const JobServer& server, const std::string& fault, bool json) {
-  const std::array<RunPhase, kRegimes> regimes = log.phases();
-  std::vector<RunPhase> seen;
-  std::copy_if(regimes.begin(), regimes.end(), std::back_inserter(seen),
-               [](const RunPhase& phase) { return phase.steps > 0; });
-  if (json) {
-    std::fputs(run_json(seen, regimes[kBaseline]).c_str(), stdout);
-  } else if (!seen.empty()) {
-    std::fputs(run_text(seen, regimes[kBaseline]).c_str(), stdout);
+void print_report(const RunLog& log, const Schedule& schedule, const ApplyFlags& flags,
+                  const JobServer& server, const std::string& fault) {
+  const std::vector<RunPhase> phases = log.phases();
+  if (flags.json) {
+    std::fputs(run_json(phases, schedule.all_max_energy).c_str(), stdout);
+  } else if (!phases.empty()) {
+    std::fputs(run_text(phases, schedule.all_max_energy).c_str(), stdout);
   }
-  if (log.steps() == 0) std::fputs("slackline: no whole step was seen\n", stderr);
+  if (log.steps() == 0) {
+    std::fputs("slackline: no whole step was seen beside the first, which only shows the order\n", stderr);
+  }
   if (log.too_slow()) {
     std::fprintf(
         stderr,
-        "slackline: the schedule was released: %d steps in a row took over 1 %% longer than promised\n",
-        kSlowStepsAllowed);
+        "slackline: the schedule was released: %d steps in a row took over %s %% longer than promised\n",
+        ReleaseRule().slow_steps, exact_text(flags.tolerance_percent).c_str());
   }
   if (log.out_of_sequence()) {
     std::fputs("slackline: the job left the schedule's order; from there on its GPUs ran at their baseline\n",
@@ -264,24 +174,41 @@ int run(const ApplyFlags& flags) {
     const ActingAs user(calling_user());
     return read_schedule(flags.schedule);
   }();
-  const Plan& plan = schedule.plans[flags.plan ? plan_index(schedule, *flags.plan) : schedule.chosen];
-  if (flags.baseline_steps < 0) throw InputError("", 0, "--baseline-steps", "must not be negative");
-  check_is_applicable(schedule);
+  const std::size_t base = flags.plan ? plan_index(schedule, *flags.plan) : schedule.chosen;
+  if (!schedule.configs.empty()) {
+    std::fputs("slackline: only the clocks of the schedule are enforced, not its labels\n", stderr);
+  }
+  std::optional<Rank> rank = rank_from_environment();
+  if (rank && rank->ranks == 1) rank.reset();
   Job job;
-  JobDevice device({.device = flags.device, .agent = flags.agent, .stage_gpus = gpus_of(schedule)});
-  if (device.profile() != nullptr) check_fits_profile(schedule, *device.profile());
-  check_has_clocks(schedule, plan, device);
+  JobDevice device(
+      {.device = flags.device, .agent = flags.agent, .rank_gpus = gpus_of(schedule), .rank = rank});
+  if (device.profile() != nullptr) {
+    check_fits_profile(schedule, *device.profile());
+    check_fits_ranks(schedule, device.rank_stages());
+  }
+  JobOptions options;
+  options.rank_gpus = device.rank_uuids();
+  options.gpus = device.uuids_of(device.gpus());
+  options.plans = plans_of(schedule, base);
+  options.baseline_steps = 1 + flags.baseline_steps;  // the first one only shows the order
+  options.agent_socket = device.agent_socket();
+  options.has_one_rank = rank.has_value();
+  if (rank && device.world()) options.simulated_rank = rank->rank;
+  if (flags.detect_percent) {
+    options.detect_steps = kDetectSteps;
+    options.detect_share = *flags.detect_percent / 100;
+  }
+  if (!rank) check_has_clocks(options.plans, device);
 
-  std::vector<GpuId> gpus;
-  for (const auto& stage : device.stage_gpus()) gpus.insert(gpus.end(), stage.begin(), stage.end());
-  EnergyMeter meter(device.device(), gpus, device.device().make_timeline());
+  EnergyMeter meter(device.device(), device.gpus(), device.device().make_timeline());
   const ShutDownAtExit shut_down(device.device());
-  RunLog log(schedule, plan, flags.baseline_steps, meter);
-  JobServer server(
-      device.world(),
-      {device.stage_uuids(), entries_of(schedule, plan), flags.baseline_steps, device.agent_socket()},
-      device.job_socket(), log);
+  ReleaseRule rule;
+  rule.tolerance = flags.tolerance_percent / 100;
+  RunLog log(schedule, base, rule, meter, options.gpus);
+  JobServer server(device.world(), options, device.job_socket(), log);
   device.hand_over_job_socket();
+  const JobName name(device.runtime_folder(), flags.name, device.job_socket());
 
   const std::string failure = job.start(flags.command, kSocketVariable, device.job_socket(), device.user());
   if (!failure.empty()) {
@@ -307,7 +234,7 @@ int run(const ApplyFlags& flags) {
   if (device.world()) device.world()->let_observers_run_on();
   meter.finish();
   log.settle(true);
-  print_report(log, server, meter.fault(), flags.json);
+  print_report(log, schedule, flags, server, meter.fault());
   return job.exit_status() == 0 && !restored ? static_cast<int>(kDeviceFault) : job.exit_status();
 }
 
@@ -319,9 +246,24 @@ void add_apply(CLI::App& app, Action& action) {
   command->add_option("SCHEDULE", flags->schedule, "Schedule to enforce")->required();
   command->add_option("--plan", flags->plan, "Plan to enforce, from 0 (default: the chosen one)");
   command
-      ->add_option("--baseline-steps", flags->baseline_steps,
-                   "Run this many steps at the baseline first, so that the saving is measured")
+      ->add_option(
+          "--baseline-steps", flags->baseline_steps,
+          "Run this many steps at the baseline first, so that the saving is measured; beside the very "
+          "first, which always is")
+      ->check(CLI::Range(0, 1'000'000))
       ->capture_default_str();
+  command
+      ->add_option("--tolerance", flags->tolerance_percent,
+                   "Release the schedule when 5 steps in a row take this many percent longer than promised")
+      ->check(CLI::Range(0.0, 1000.0))
+      ->capture_default_str();
+  command->add_option("--job", flags->name,
+                      "Name of the job, for slackline straggler (default: our process number)");
+  command
+      ->add_option("--detect-stragglers", flags->detect_percent,
+                   "A pipeline that stays behind the fastest by more than this many percent for 3 steps is a "
+                   "straggler, which the others follow")
+      ->check(CLI::Range(0.1, 1000.0));
   command->add_option("--device", flags->device, kJobDeviceHelp)->required();
   command->add_option("--agent", flags->agent, kAgentHelp);
   command->add_flag("--json", flags->json, "Print the report as JSON");
@@ -331,7 +273,7 @@ void add_apply(CLI::App& app, Action& action) {
       "Ends with the job's own status; 127 if it was not found.\n"
       "Example: slackline apply gpt3.yaml --device sim:profiles/gpt3-175b-a100-sxm.yaml --baseline-steps 2 "
       "-- \\\n"
-      "           slackline-demo-train --stages 8 --microbatches 12 --steps 6");
+      "           slackline-demo-train --stages 8 --microbatches 12 --steps 8");
   command->callback([&action, flags] { action = [flags] { return run(*flags); }; });
 }
 

@@ -17,6 +17,10 @@ struct DeviceSpec {
   Profile profile;  // that drives the simulated GPUs
   SimOptions options;
   std::string node;  // folder of a node to be kept; empty: one of its own
+  /// For each rank of a pipeline the stages that its GPUs hold.
+  std::vector<std::vector<StageId>> rank_stages;
+  /// Replicas of the pipeline.
+  int pipelines = 1;
 };
 
 /// DeviceError for a device that does not exist, InputError for one that is described wrongly.
@@ -32,13 +36,13 @@ class SimulatedNode {
   [[nodiscard]] const std::shared_ptr<SimWorld>& world() const { return world_; }
   [[nodiscard]] SimDevice& device() { return *device_; }
   [[nodiscard]] const std::string& folder() const { return folder_; }
-  /// GPUs of each stage.
-  [[nodiscard]] std::vector<std::vector<GpuId>> stage_gpus() const;
+  /// GPUs of each rank, one pipeline's after the other's.
+  [[nodiscard]] std::vector<std::vector<GpuId>> rank_gpus() const;
 
  private:
   std::optional<PrivateFolder> own_;
   std::string folder_;
-  std::vector<int> gpus_per_stage_;
+  std::vector<int> gpus_per_rank_;
   std::shared_ptr<SimWorld> world_;
   std::unique_ptr<SimDevice> device_;
 };

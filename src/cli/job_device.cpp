@@ -16,19 +16,19 @@
 namespace slackline {
 namespace {
 
+/// As many ranks as there are GPUs for.
 std::vector<std::vector<GpuId>> dealt_out(const std::vector<int>& counts, int gpus) {
-  std::vector<std::vector<GpuId>> stages;
+  std::vector<std::vector<GpuId>> ranks;
   int next = 0;
   for (const int count : counts) {
-    stages.emplace_back();
-    for (int g = 0; g < count; ++g) stages.back().emplace_back(next++);
+    if (next + count > gpus) break;
+    ranks.emplace_back();
+    for (int g = 0; g < count; ++g) ranks.back().emplace_back(next++);
   }
-  if (next > gpus) {
-    throw InputError(
-        "", 0, "--device",
-        "the job needs " + std::to_string(next) + " GPUs, the device has " + std::to_string(gpus));
-  }
-  return stages;
+  if (!ranks.empty()) return ranks;
+  throw InputError(
+      "", 0, "--device",
+      "a rank needs " + std::to_string(counts.front()) + " GPUs, the device has " + std::to_string(gpus));
 }
 
 }  // namespace
@@ -42,7 +42,7 @@ JobDevice::JobDevice(const Request& request) : user_(calling_user()) {
     user_.reset();
     spec_ = parse_device(request.device);
   }
-  runtime_folder_ = runtime_folder();
+  runtime_folder_ = slackline::runtime_folder();
   restore_leftovers(runtime_folder_);
   if (is_real) {
     opened_ = open_device(named, request.read_only ? DeviceAccess::kReadOnly : DeviceAccess::kIfPrivileged);
@@ -73,30 +73,30 @@ JobDevice::JobDevice(const Request& request) : user_(calling_user()) {
 }
 
 void JobDevice::choose_gpus(const Request& request) {
-  std::vector<int> counts = request.stage_gpus;
+  std::vector<int> counts = request.rank_gpus;
   if (node_) {
     counts.clear();
-    for (const auto& gpus : node_->stage_gpus()) counts.push_back(static_cast<int>(gpus.size()));
+    for (const auto& gpus : node_->rank_gpus()) counts.push_back(static_cast<int>(gpus.size()));
   } else if (request.rank) {
     counts = {1};
   } else if (counts.empty()) {
     counts.assign(static_cast<std::size_t>(device_->gpu_count() / request.tensor_parallel),
                   request.tensor_parallel);
   }
-  stage_gpus_ = dealt_out(counts, device_->gpu_count());
+  rank_gpus_ = dealt_out(counts, device_->gpu_count());
   if (node_ && request.rank) {
-    const auto stage = static_cast<std::size_t>(request.rank->rank);
-    if (stage >= stage_gpus_.size()) {
+    const auto rank = static_cast<std::size_t>(request.rank->rank);
+    if (rank >= rank_gpus_.size()) {
       throw InputError("", 0, "--device",
-                       "it simulates " + std::to_string(stage_gpus_.size()) + " stages, this is rank " +
-                           std::to_string(stage));
+                       "it simulates " + std::to_string(rank_gpus_.size()) + " ranks, this is rank " +
+                           std::to_string(rank));
     }
-    stage_gpus_ = {stage_gpus_[stage]};
+    rank_gpus_ = {rank_gpus_[rank]};
   }
-  for (const auto& gpus : stage_gpus_) {
+  for (const auto& gpus : rank_gpus_) {
     if (gpus.size() <= kMostLeasedGpus) continue;
     throw InputError("", 0, "--device",
-                     "a stage has " + std::to_string(gpus.size()) + " GPUs; one process leases up to " +
+                     "a rank has " + std::to_string(gpus.size()) + " GPUs; one process leases up to " +
                          std::to_string(kMostLeasedGpus));
   }
 }
@@ -109,12 +109,25 @@ std::shared_ptr<SimWorld> JobDevice::world() const {
   return node_ ? node_->world() : nullptr;
 }
 
-std::vector<std::vector<std::string>> JobDevice::stage_uuids() const {
+std::vector<std::vector<std::string>> JobDevice::rank_uuids() const {
   std::vector<std::vector<std::string>> uuids;
-  for (const auto& gpus : stage_gpus_) {
-    uuids.emplace_back();
-    for (const GpuId gpu : gpus) uuids.back().push_back(device_->identity(gpu).uuid);
+  for (const auto& gpus : rank_gpus_) uuids.push_back(uuids_of(gpus));
+  return uuids;
+}
+
+std::vector<GpuId> JobDevice::gpus() const {
+  std::vector<GpuId> gpus;
+  if (node_) {
+    for (const auto& rank : rank_gpus_) gpus.insert(gpus.end(), rank.begin(), rank.end());
+  } else {
+    for (int g = 0; g < device_->gpu_count(); ++g) gpus.emplace_back(g);
   }
+  return gpus;
+}
+
+std::vector<std::string> JobDevice::uuids_of(const std::vector<GpuId>& gpus) const {
+  std::vector<std::string> uuids;
+  for (const GpuId gpu : gpus) uuids.push_back(device_->identity(gpu).uuid);
   return uuids;
 }
 

@@ -25,6 +25,7 @@ int run(int argc, char** argv) {
   add_order(app, action);
   add_compare(app, action);
   add_apply(app, action);
+  add_straggler(app, action);
   add_agent(app, action);
   add_restore(app, action);
   add_devices(app, action);

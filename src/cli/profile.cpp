@@ -77,6 +77,16 @@ std::vector<std::vector<Megahertz>> clocks_of(const Recording& recording) {
 
 /// Which clocks are worth measuring next, by what the plan would make of them.
 std::optional<RoundClocks> choose_clocks(const Recording& so_far, const ProfileFlags& flags) {
+  const auto has_chunks = [](const Visit& visit) {
+    return std::ranges::any_of(visit.estimate.kinds, [](const auto& entry) { return entry.first.chunk > 0; });
+  };
+  const auto is_shared = [&](const StageRecording& rank) {
+    return std::ranges::any_of(rank.visits, has_chunks);
+  };
+  if (so_far.pipeline_stages != static_cast<int>(so_far.stages.size()) ||
+      std::ranges::any_of(so_far.stages, is_shared)) {
+    throw InputError("", 0, "--budget", "is for jobs of one pipeline with one stage a rank");
+  }
   Profile measured;
   if (rounds_done(so_far) == 0) {
     measured.stages.resize(so_far.stages.size());
@@ -121,7 +131,7 @@ SweepOptions sweep_options(const ProfileFlags& flags, bool is_one_rank) {
 /// What somebody who plans with the profile should know of the GPUs, each once.
 std::vector<std::string> remarks_on(const JobDevice& device) {
   std::vector<std::string> remarks;
-  for (const auto& gpus : device.stage_gpus()) {
+  for (const auto& gpus : device.rank_gpus()) {
     for (const GpuId gpu : gpus) {
       for (const std::string& remark : device.device().abilities(gpu).remarks) {
         if (std::ranges::find(remarks, remark) == remarks.end()) remarks.push_back(remark);
@@ -138,7 +148,7 @@ Recording fresh_recording(const ProfileFlags& flags, const JobDevice& device, co
   const Profile* const simulated = device.profile();
   fresh.model = flags.model.empty() && simulated != nullptr ? simulated->model : flags.model;
   if (simulated == nullptr) {
-    fresh.gpu = device.device().identity(device.stage_gpus().front().front()).model;
+    fresh.gpu = device.device().identity(device.rank_gpus().front().front()).model;
   } else {
     fresh.gpu = simulated->gpu.empty() ? "simulated" : simulated->gpu + " (simulated)";
   }
@@ -150,11 +160,13 @@ Recording fresh_recording(const ProfileFlags& flags, const JobDevice& device, co
     fresh.rank = rank->rank;
     fresh.ranks = rank->ranks;
   } else {
-    fresh.pipeline_stages = static_cast<int>(device.stage_gpus().size());
+    // Until the job says more.
+    fresh.pipeline_stages =
+        static_cast<int>(simulated != nullptr ? simulated->stages.size() : device.rank_gpus().size());
   }
-  for (const auto& gpus : device.stage_gpus()) {
+  for (const auto& gpus : device.rank_gpus()) {
     StageRecording stage;
-    stage.stage = static_cast<int>(fresh.stages.size());
+    stage.stages = {static_cast<int>(fresh.stages.size())};
     stage.gpus = static_cast<int>(gpus.size());
     stage.clocks = device.device().supported_clocks(gpus.front());
     fresh.stages.push_back(std::move(stage));
@@ -310,12 +322,17 @@ int run(const ProfileFlags& flags) {
   }
 
   SweptJob swept(device);
-  JobOptions job_options{device.stage_uuids(), {}, 0, ""};
+  for (std::size_t r = 0; rounds_done(begun) > 0 && r < begun.stages.size(); ++r) {
+    swept.expect_stages(static_cast<int>(r), begun.stages[r].stages);
+  }
+  JobOptions job_options;
+  job_options.rank_gpus = device.rank_uuids();
+  job_options.gpus = device.uuids_of(device.gpus());
   job_options.has_one_rank = is_one_rank;
-  if (is_one_rank && device.world()) job_options.simulated_stage = rank->rank;
+  if (is_one_rank && device.world()) job_options.simulated_rank = rank->rank;
   JobServer server(device.world(), job_options, device.job_socket(), swept);
   device.hand_over_job_socket();
-  ClockSweep sweep(device.device(), device.stage_gpus(), std::move(begun), swept,
+  ClockSweep sweep(device.device(), device.rank_gpus(), std::move(begun), swept,
                    sweep_options(flags, is_one_rank));
   swept.begin(server, sweep.trace());
 
@@ -326,10 +343,6 @@ int run(const ProfileFlags& flags) {
   const auto keep = [&] {
     auto fresh = swept.take_kept();
     if (!fresh) return;
-    if (const auto place = swept.place(); place && is_one_rank) {
-      fresh->pipeline_stages = place->stages;
-      fresh->stages.front().stage = place->stage;
-    }
     file.keep(*fresh);
     kept = std::move(fresh);
   };
@@ -383,7 +396,7 @@ int run(const ProfileFlags& flags) {
     throw NoAnswer("the job ended after " + far + "; let it run for more steps" + go_on);
   }
   if (!is_one_rank) {
-    write_profile({sweep.recording()}, flags, device.user());
+    write_profile({*kept}, flags, device.user());
     file.remove();
   }
   return restored ? kOk : kDeviceFault;

@@ -80,8 +80,7 @@ std::optional<Recording> RecordingFile::earlier(const Recording& fresh) const {
   expect_same("device", recording.gpu == fresh.gpu && recording.origin == fresh.origin);
   expect_same("rank", recording.rank == fresh.rank && recording.ranks == fresh.ranks);
   expect_same("order", recording.order == fresh.order);
-  bool same_stages = recording.stages.size() == fresh.stages.size() &&
-                     (fresh.pipeline_stages == 0 || recording.pipeline_stages == fresh.pipeline_stages);
+  bool same_stages = recording.stages.size() == fresh.stages.size();
   for (std::size_t s = 0; same_stages && s < fresh.stages.size(); ++s) {
     same_stages = recording.stages[s].gpus == fresh.stages[s].gpus &&
                   recording.stages[s].clocks == fresh.stages[s].clocks;

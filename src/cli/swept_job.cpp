@@ -13,10 +13,10 @@ namespace slackline {
 
 SweptJob::SweptJob(const JobDevice& device) : device_(device.device()), world_(device.world()) {
   if (device.agent_socket().empty()) return;
-  const auto uuids = device.stage_uuids();
+  const auto uuids = device.rank_uuids();
   for (std::size_t s = 0; s < uuids.size(); ++s) {
-    leases_.push_back(LeaseClient::open(device.agent_socket(), uuids[s], Seconds(10), world_.get(),
-                                        device.stage_gpus()[s]));
+    leases_.push_back(
+        LeaseClient::open(device.agent_socket(), uuids[s], Seconds(10), world_.get(), device.rank_gpus()[s]));
     if (!leases_.back()) throw DeviceError("lease", "", "no agent listens at " + device.agent_socket());
   }
 }
@@ -26,33 +26,50 @@ void SweptJob::begin(JobServer& server, JobTrace& trace) {
   trace_ = &trace;
 }
 
-void SweptJob::on_join(int /*stage*/, int pipeline_stage, int pipeline_stages) {
+void SweptJob::on_join(int rank, const JobPlace& place, const std::vector<std::string>& /*gpus*/) {
   const std::lock_guard lock(mutex_);
-  if (!place_) place_ = {pipeline_stage, pipeline_stages};
+  if (!place_) place_ = place;
+  ranks_.insert_or_assign(rank, place.rank);
 }
 
-std::optional<SweptJob::Place> SweptJob::place() const {
+std::optional<JobPlace> SweptJob::place() const {
   const std::lock_guard lock(mutex_);
   return place_;
 }
 
-void SweptJob::on_event(int stage, const JobEvent& event) {
+void SweptJob::expect_stages(int rank, const std::vector<int>& stages) {
+  const std::lock_guard lock(mutex_);
+  stages_[rank] = stages;
+}
+
+/// A job that does not tell its stages has one a rank, with the rank's number.
+Task SweptJob::task_of(int rank, const JobEvent& event) {
+  const std::lock_guard lock(mutex_);
+  std::vector<int>& known = stages_[rank];
+  const int stage = event.stage >= 0 ? event.stage : ranks_.at(rank);
+  auto place = std::ranges::find(known, stage);
+  if (place == known.end()) place = known.insert(known.end(), stage);
+  return {static_cast<InstructionKind>(event.kind), static_cast<int>(place - known.begin())};
+}
+
+void SweptJob::on_event(int rank, const JobEvent& event) {
   const Seconds time(static_cast<double>(event.time_ns) / 1e9);
   switch (event.type) {
     case JobEventType::kStepBegin:
-      return trace_->step_begin(stage, time);
+      return trace_->step_begin(rank, time);
     case JobEventType::kStepEnd:
-      return trace_->step_end(stage, time);
+      return trace_->step_end(rank, time);
     case JobEventType::kBegin:
-      return trace_->begin(stage, static_cast<InstructionKind>(event.kind), time);
+      return trace_->begin(rank, task_of(rank, event), time);
     case JobEventType::kTook:
-      return trace_->device_time(stage, time);
+      return trace_->device_time(rank, time);
     case JobEventType::kAgain:
-      return trace_->again(stage, time);
+      return trace_->again(rank, time);
     case JobEventType::kEnd:
-      return trace_->end(stage, time);
+      return trace_->end(rank, time);
     case JobEventType::kOutOfSequence:
     case JobEventType::kNoLease:
+    case JobEventType::kPlan:
       return;  // of jobs that follow a schedule
   }
 }
@@ -106,6 +123,18 @@ SweptJob::Owner SweptJob::owner_of(int pid) {
 void SweptJob::keep(const Recording& recording) {
   const std::lock_guard lock(mutex_);
   kept_ = recording;
+  name_stages(*kept_);
+}
+
+void SweptJob::name_stages(Recording& recording) const {
+  int stages = 0;
+  for (const auto& [rank, seen] : stages_) {
+    recording.stages[static_cast<std::size_t>(rank)].stages = seen;
+    for (const int stage : seen) stages = std::max(stages, stage + 1);
+    // A rank alone knows of the others that they hold as many.
+    if (place_) stages = std::max(stages, place_->ranks * static_cast<int>(seen.size()));
+  }
+  if (stages > 0) recording.pipeline_stages = stages;
 }
 
 std::optional<Recording> SweptJob::take_kept() {

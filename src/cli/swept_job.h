@@ -20,9 +20,9 @@ class SweptJob : public JobObserver, public SweepControl {
   explicit SweptJob(const JobDevice& device);
   void begin(JobServer& server, JobTrace& trace);
 
-  void on_join(int stage, int pipeline_stage, int pipeline_stages) override;
-  void on_event(int stage, const JobEvent& event) override;
-  void on_end(int stage) override { trace_->gone(stage); }
+  void on_join(int rank, const JobPlace& place, const std::vector<std::string>& gpus) override;
+  void on_event(int rank, const JobEvent& event) override;
+  void on_end(int rank) override { trace_->gone(rank); }
   void on_refusal(const std::string& reason) override { refusal_ = reason; }
   void on_stranger(const std::string& reason) override;
 
@@ -38,28 +38,30 @@ class SweptJob : public JobObserver, public SweepControl {
   /// The clocks are nobody's any more: what is measured from here on is not what it is taken for.
   [[nodiscard]] bool has_lost_lease() const { return lost_lease() != leases_.end(); }
   [[nodiscard]] std::string why_lost() const { return (*lost_lease())->why_over(); }
-  /// Which stage of how many the process that joined first drives.
-  struct Place {
-    int stage = 0;
-    int stages = 0;
-  };
-  [[nodiscard]] std::optional<Place> place() const;
+  /// Of the process that joined first.
+  [[nodiscard]] std::optional<JobPlace> place() const;
+  /// Says which stages an earlier recording has found on a rank.
+  void expect_stages(int rank, const std::vector<int>& stages);
 
  private:
   enum class Owner { kJob, kStranger, kUnknown };
   [[nodiscard]] std::vector<std::unique_ptr<LeaseClient>>::const_iterator lost_lease() const;
   [[nodiscard]] Owner owner_of(int pid);
+  void name_stages(Recording& recording) const;  // with the mutex held
+  [[nodiscard]] Task task_of(int rank, const JobEvent& event);
 
   Device& device_;
   std::shared_ptr<SimWorld> world_;
-  std::vector<std::unique_ptr<LeaseClient>> leases_;  // by stage
+  std::vector<std::unique_ptr<LeaseClient>> leases_;  // by rank
   JobServer* server_ = nullptr;
   JobTrace* trace_ = nullptr;
   std::string refusal_;
   mutable std::mutex mutex_;  // of the rest
   std::optional<Recording> kept_;
-  std::optional<Place> place_;
-  std::map<int, Owner> owners_;  // the sweep thread's
+  std::optional<JobPlace> place_;
+  std::map<int, int> ranks_;                // their numbers in their pipelines
+  std::map<int, std::vector<int>> stages_;  // of each rank, in the order in which they were seen
+  std::map<int, Owner> owners_;             // the sweep thread's
 };
 
 }  // namespace slackline

@@ -9,22 +9,28 @@
 namespace slackline {
 namespace {
 
-std::size_t gpus_of(const std::vector<SimStage>& stages) {
+std::size_t gpus_of(const std::vector<SimRank>& ranks) {
   std::size_t gpus = 0;
-  for (const SimStage& stage : stages) gpus += static_cast<std::size_t>(stage.gpus);
+  for (const SimRank& rank : ranks) gpus += static_cast<std::size_t>(rank.gpus);
   return gpus;
 }
 
-/// Options of all kinds of all stages.
-std::size_t rows_of(const std::vector<SimStage>& stages) {
+std::size_t tasks_of(const std::vector<SimRank>& ranks) {
+  std::size_t tasks = 0;
+  for (const SimRank& rank : ranks) tasks += rank.instructions.size();
+  return tasks;
+}
+
+/// Options of all tasks of all ranks.
+std::size_t rows_of(const std::vector<SimRank>& ranks) {
   std::size_t rows = 0;
-  for (const SimStage& stage : stages) {
-    for (const auto& [kind, list] : stage.instructions) rows += list.size();
+  for (const SimRank& rank : ranks) {
+    for (const auto& [task, list] : rank.instructions) rows += list.size();
   }
   return rows;
 }
 
-/// The highest of these clocks that is not above `limit`, or else the lowest; 0 for a stage without any.
+/// The highest of these clocks that is not above `limit`, or else the lowest; 0 for a rank without any.
 std::int32_t clock_within(const std::vector<std::int32_t>& clocks, Megahertz limit) {
   if (clocks.empty()) return 0;
   const auto found =
@@ -39,17 +45,21 @@ class Builder {
  public:
   Builder(SimLayout& world, const SimOptions& options) : world_(world), options_(options) {}
 
-  void add(const SimStage& stage) {
-    SimStageState& state = world_.stages()[next_stage_];
+  void add(const SimRank& rank) {
+    SimRankState& state = world_.ranks()[next_rank_];
     state = {};
     state.first_gpu = next_gpu_;
-    state.gpus = stage.gpus;
-    state.blocking_w = stage.blocking_power.value();
-    state.running_kind = kNoInstruction;
+    state.gpus = rank.gpus;
+    state.blocking_w = rank.blocking_power.value();
+    state.running_task = kNoInstruction;
     state.completes_ns = kNever;
-    for (const auto& [kind, list] : stage.instructions) {
-      state.first_option[static_cast<std::size_t>(kind)] = next_row_;
-      state.option_count[static_cast<std::size_t>(kind)] = static_cast<std::int32_t>(list.size());
+    state.may_straggle = rank.may_straggle ? 1 : 0;
+    state.first_task = next_task_;
+    state.task_count = static_cast<std::int32_t>(rank.instructions.size());
+    for (const auto& [task, list] : rank.instructions) {
+      world_.tasks()[static_cast<std::size_t>(next_task_++)] = {static_cast<std::int32_t>(task.kind),
+                                                                task.stage.value(), next_row_,
+                                                                static_cast<std::int32_t>(list.size())};
       for (const SimOption& option : list) {
         world_.options()[static_cast<std::size_t>(next_row_++)] = {option.clock.value(), option.time.value(),
                                                                    option.energy.value()};
@@ -58,21 +68,21 @@ class Builder {
     const std::vector<std::int32_t> clocks = clocks_of(world_, state);
     state.throttled_mhz = clock_within(clocks, options_.throttled_clock);
     state.stuck_mhz = clock_within(clocks, options_.stuck_clock.value_or(kNoLimit));
-    for (int g = 0; g < stage.gpus; ++g) add_gpu(state, clock_within(clocks, kNoLimit));
-    ++next_stage_;
+    for (int g = 0; g < rank.gpus; ++g) add_gpu(state, clock_within(clocks, kNoLimit));
+    ++next_rank_;
   }
 
  private:
-  void add_gpu(const SimStageState& stage, std::int32_t highest_mhz) {
+  void add_gpu(const SimRankState& rank, std::int32_t highest_mhz) {
     const bool is_first = next_gpu_ == 0;
     const auto of_first = [is_first](const std::optional<Seconds>& time) {
       return time && is_first ? to_nanoseconds(*time) : kNever;
     };
     SimGpuState& gpu = world_.gpus()[static_cast<std::size_t>(next_gpu_++)];
     gpu = {};
-    gpu.stage = static_cast<std::int32_t>(next_stage_);
+    gpu.rank = static_cast<std::int32_t>(next_rank_);
     gpu.highest_mhz = highest_mhz;
-    gpu.current_mhz = stage.stuck_mhz;
+    gpu.current_mhz = rank.stuck_mhz;
     // Counters of different GPUs tick at different moments; the golden ratio spreads them evenly.
     gpu.tick_phase_ns = static_cast<std::int64_t>(std::fmod(0.618033988749895 * next_gpu_, 1.0) *
                                                   static_cast<double>(world_.tick_ns));
@@ -83,18 +93,19 @@ class Builder {
 
   SimLayout& world_;
   const SimOptions& options_;
-  std::size_t next_stage_ = 0;
+  std::size_t next_rank_ = 0;
   std::int32_t next_gpu_ = 0;
+  std::int32_t next_task_ = 0;
   std::int32_t next_row_ = 0;
 };
 
 }  // namespace
 
-std::size_t layout_bytes(const std::vector<SimStage>& stages) {
-  return SimLayout::bytes(stages.size(), gpus_of(stages), rows_of(stages));
+std::size_t layout_bytes(const std::vector<SimRank>& ranks) {
+  return SimLayout::bytes(ranks.size(), gpus_of(ranks), rows_of(ranks), tasks_of(ranks));
 }
 
-void build(SimLayout& world, const std::vector<SimStage>& stages, const SimOptions& options) {
+void build(SimLayout& world, const std::vector<SimRank>& ranks, const SimOptions& options) {
   world.pace = options.pace;
   world.wall_start_ns = wall_ns();
   world.switch_ns = to_nanoseconds(options.switch_latency);
@@ -107,12 +118,16 @@ void build(SimLayout& world, const std::vector<SimStage>& stages, const SimOptio
   };
   world.throttling = law(SimChance::kThrottling, options.throttling);
   world.intruder = law(SimChance::kIntruder, options.intruder);
+  world.straggler = options.straggler;
+  world.straggler_from_ns = to_nanoseconds(options.straggler_from);
+  world.straggler_until_ns = options.straggler_until ? to_nanoseconds(*options.straggler_until) : kNever;
   world.seed = options.seed;
-  world.stage_count = static_cast<std::int32_t>(stages.size());
-  world.gpu_count = static_cast<std::int32_t>(gpus_of(stages));
-  world.option_count = static_cast<std::int32_t>(rows_of(stages));
+  world.rank_count = static_cast<std::int32_t>(ranks.size());
+  world.gpu_count = static_cast<std::int32_t>(gpus_of(ranks));
+  world.task_count = static_cast<std::int32_t>(tasks_of(ranks));
+  world.option_count = static_cast<std::int32_t>(rows_of(ranks));
   Builder builder(world, options);
-  for (const SimStage& stage : stages) builder.add(stage);
+  for (const SimRank& rank : ranks) builder.add(rank);
   begin_physics(world);
 }
 

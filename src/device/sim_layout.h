@@ -25,28 +25,38 @@ struct SimOptionRow {
   double energy_j;
 };
 
+/// An instruction of a rank, and its options, highest clock first.
+struct SimTaskRow {
+  std::int32_t kind;
+  std::int32_t stage;
+  std::int32_t first_option;
+  std::int32_t option_count;
+};
+
 /// What was asked of a participant and is not done yet. Time waits for it only while that participant serves.
 struct SimRequests {
   std::int64_t untaken;
   std::int32_t server;  // its slot, from 1; 0: nobody
 };
 
-struct SimStageState {
+struct SimRankState {
   std::int32_t first_gpu;
   std::int32_t gpus;
   double blocking_w;
-  std::array<std::int32_t, kInstructionKinds.size()> first_option;
-  std::array<std::int32_t, kInstructionKinds.size()> option_count;
-  std::int32_t joined;  // a process has driven this stage
+  std::int32_t first_task;
+  std::int32_t task_count;
+  std::int32_t may_straggle;
+  std::int32_t joined;  // a process has driven this rank
   SimRequests tidings;  // to whom the job reports
 
   std::int32_t throttled;      // its GPUs run at throttled_mhz at most
   std::int32_t intruded;       // another process is on its GPUs
-  std::int64_t episode_ns;     // when one of these begins or ends next, or kNever
+  double straggling;           // times as long as instructions take just now
+  std::int64_t episode_ns;     // when one of these changes next, or kNever
   std::int32_t throttled_mhz;  // one of its clocks
   std::int32_t stuck_mhz;      // one of its clocks, above which no request takes effect
 
-  std::int32_t running_kind;  // or kNoInstruction
+  std::int32_t running_task;  // or kNoInstruction
   double remaining;           // of the running instruction: 1 to 0
   double noise_factor;        // on its time
   double energy_factor;       // on its energy
@@ -56,7 +66,7 @@ struct SimStageState {
 };
 
 struct SimGpuState {
-  std::int32_t stage;
+  std::int32_t rank;
   SimRequests requests;  // to whoever owns its clocks
   std::int32_t highest_mhz;
   std::int32_t locked_mhz;  // 0: not locked
@@ -80,7 +90,7 @@ enum class SimActivity : std::int32_t { kFree = 0, kRunning, kComputing, kWaitin
 struct SimParticipantState {
   SimActivity activity;
   std::int32_t is_job;
-  std::int32_t stage;  // of a job's participant
+  std::int32_t rank;  // of a job's participant
   std::int32_t pid;
   std::uint64_t start_time;
   std::int64_t wake_ns;               // while sleeping
@@ -107,11 +117,15 @@ struct SimLayout {
   double leakage_per_s;  // by which share of itself power grows
   SimEpisodeLaw throttling;
   SimEpisodeLaw intruder;
+  double straggler;  // times as long
+  std::int64_t straggler_from_ns;
+  std::int64_t straggler_until_ns;
   std::uint64_t seed;
   std::int32_t observers_run_on;
   std::int32_t shut_down;
-  std::int32_t stage_count;
+  std::int32_t rank_count;
   std::int32_t gpu_count;
+  std::int32_t task_count;
   std::int32_t option_count;
   std::int32_t slots_used;  // participants beyond never took part
   std::array<SimParticipantState, 1024> slots;
@@ -122,20 +136,27 @@ struct SimLayout {
   }
 
   // The arrays follow the header in this order.
-  static std::size_t bytes(std::size_t stages, std::size_t gpus, std::size_t options) {
-    return sizeof(SimLayout) + stages * sizeof(SimStageState) + gpus * sizeof(SimGpuState) +
-           options * sizeof(SimOptionRow);
+  static std::size_t bytes(std::size_t ranks, std::size_t gpus, std::size_t options, std::size_t tasks) {
+    return sizeof(SimLayout) + ranks * sizeof(SimRankState) + gpus * sizeof(SimGpuState) +
+           options * sizeof(SimOptionRow) + tasks * sizeof(SimTaskRow);
   }
-  std::span<SimStageState> stages() {
-    return {reinterpret_cast<SimStageState*>(this + 1), static_cast<std::size_t>(stage_count)};
+  std::span<SimRankState> ranks() {
+    return {reinterpret_cast<SimRankState*>(this + 1), static_cast<std::size_t>(rank_count)};
   }
   std::span<SimGpuState> gpus() {
-    return {reinterpret_cast<SimGpuState*>(stages().data() + stage_count),
-            static_cast<std::size_t>(gpu_count)};
+    return {reinterpret_cast<SimGpuState*>(ranks().data() + rank_count), static_cast<std::size_t>(gpu_count)};
   }
   std::span<SimOptionRow> options() {
     return {reinterpret_cast<SimOptionRow*>(gpus().data() + gpu_count),
             static_cast<std::size_t>(option_count)};
+  }
+  std::span<SimTaskRow> tasks() {
+    return {reinterpret_cast<SimTaskRow*>(options().data() + option_count),
+            static_cast<std::size_t>(task_count)};
+  }
+  std::span<SimTaskRow> tasks_of(const SimRankState& rank) {
+    return tasks().subspan(static_cast<std::size_t>(rank.first_task),
+                           static_cast<std::size_t>(rank.task_count));
   }
 };
 

@@ -11,15 +11,15 @@ namespace slackline {
 // one product from the last change; splitting an interval by mere reads would change the rounding and with it
 // the repeatability.
 
-/// What a stage's GPUs can run at, highest first.
-[[nodiscard]] std::vector<std::int32_t> clocks_of(SimLayout& world, const SimStageState& stage);
+/// What a rank's GPUs can run at, highest first.
+[[nodiscard]] std::vector<std::int32_t> clocks_of(SimLayout& world, const SimRankState& rank);
 
-/// The state at time zero, when the stages and GPUs are described.
+/// The state at time zero, when the ranks and GPUs are described.
 void begin_physics(SimLayout& world);
-/// Starts an instruction on an idle stage.
-void begin_instruction(SimLayout& world, SimStageState& stage, InstructionKind kind);
+/// Starts an instruction on an idle rank: the one with this number among the rank's tasks.
+void begin_instruction(SimLayout& world, SimRankState& rank, std::int32_t task);
 /// Drops what runs: its process is gone.
-void abort_instruction(SimLayout& world, SimStageState& stage);
+void abort_instruction(SimLayout& world, SimRankState& rank);
 /// Asks for a clock; the last request wins and takes effect a switch latency later.
 void request_clock(SimLayout& world, SimGpuState& gpu, std::int32_t clock_mhz);
 

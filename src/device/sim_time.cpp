@@ -41,8 +41,8 @@ bool may_observers_run_on(SimLayout& world) {
 
 bool may_advance(SimLayout& world) {
   if (world.observers_run_on != 0) return may_observers_run_on(world);
-  for (const SimStageState& stage : world.stages()) {
-    if (stage.joined == 0) return false;
+  for (const SimRankState& rank : world.ranks()) {
+    if (rank.joined == 0) return false;
   }
   bool has_job = false;
   for (const SimParticipantState& participant : world.participants()) {
@@ -59,8 +59,8 @@ bool may_advance(SimLayout& world) {
   for (const SimGpuState& gpu : world.gpus()) {
     if (waits_for(gpu.requests)) return false;
   }
-  for (const SimStageState& stage : world.stages()) {
-    if (waits_for(stage.tidings)) return false;
+  for (const SimRankState& rank : world.ranks()) {
+    if (waits_for(rank.tidings)) return false;
   }
   return has_job;
 }
@@ -71,7 +71,7 @@ void process_events(SimLayout& world) {
   for (SimParticipantState& participant : world.participants()) {
     const bool done =
         participant.activity == SimActivity::kComputing &&
-        world.stages()[static_cast<std::size_t>(participant.stage)].running_kind == kNoInstruction;
+        world.ranks()[static_cast<std::size_t>(participant.rank)].running_task == kNoInstruction;
     const bool awake = participant.activity == SimActivity::kSleeping && participant.wake_ns <= world.now_ns;
     if (done || awake) start_running(participant);
   }
@@ -153,7 +153,7 @@ void advance(SimLayout& world) {
 
 void remove(SimLayout& world, SimParticipantState& participant) {
   if (participant.is_job != 0) {
-    abort_instruction(world, world.stages()[static_cast<std::size_t>(participant.stage)]);
+    abort_instruction(world, world.ranks()[static_cast<std::size_t>(participant.rank)]);
   }
   participant.activity = SimActivity::kFree;
   const bool job_is_gone = std::ranges::none_of(world.participants(), [](const SimParticipantState& p) {
@@ -170,10 +170,10 @@ void remove_dead(SimLayout& world) {
     // It may have died before it asked for what it had announced. Who leaves in order has asked, and time
     // waits for the owner of the clocks as before.
     if (participant.is_job != 0) {
-      SimStageState& stage = world.stages()[static_cast<std::size_t>(participant.stage)];
-      stage.tidings.untaken = 0;
-      for (std::int32_t g = 0; g < stage.gpus; ++g) {
-        world.gpus()[static_cast<std::size_t>(stage.first_gpu + g)].requests.untaken = 0;
+      SimRankState& rank = world.ranks()[static_cast<std::size_t>(participant.rank)];
+      rank.tidings.untaken = 0;
+      for (std::int32_t g = 0; g < rank.gpus; ++g) {
+        world.gpus()[static_cast<std::size_t>(rank.first_gpu + g)].requests.untaken = 0;
       }
     }
     remove(world, participant);

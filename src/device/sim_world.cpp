@@ -21,7 +21,7 @@
 namespace slackline {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x34646c726f77536bULL;  // changes with the layout
+constexpr std::uint64_t kMagic = 0x35646c726f77536bULL;  // changes with the layout
 /// How long a participant may be dead before others notice, in wall time.
 constexpr std::int64_t kLivenessCheckNs = 50'000'000;
 
@@ -48,8 +48,8 @@ class SimWorld::Guard {
     if (is_lost(gpu)) throw DeviceError(operation, owner_.label(gpu), kLost);
     return world_.gpus()[gpu.index()];
   }
-  [[nodiscard]] const SimStageState& stage_of(const SimGpuState& gpu) const {
-    return world_.stages()[static_cast<std::size_t>(gpu.stage)];
+  [[nodiscard]] const SimRankState& rank_of(const SimGpuState& gpu) const {
+    return world_.ranks()[static_cast<std::size_t>(gpu.rank)];
   }
 
   /// Waits until somebody has let `participant` run again.
@@ -78,16 +78,15 @@ class SimWorld::Guard {
   SimLayout& world_;
 };
 
-void SimWorld::create(const std::string& path, const std::vector<SimStage>& stages,
-                      const SimOptions& options) {
+void SimWorld::create(const std::string& path, const std::vector<SimRank>& ranks, const SimOptions& options) {
   const Descriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd) fail("create", path);
-  const std::size_t bytes = layout_bytes(stages);
+  const std::size_t bytes = layout_bytes(ranks);
   if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) fail("create", path);
   void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
   if (memory == MAP_FAILED) fail("create", path);
   auto& world = *new (memory) SimLayout;  // the file is zero already
-  build(world, stages, options);
+  build(world, ranks, options);
   pthread_mutexattr_t attributes{};
   ::pthread_mutexattr_init(&attributes);
   ::pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
@@ -114,8 +113,8 @@ SimWorld::SimWorld(std::string path) : path_(std::move(path)) {
   layout_ = static_cast<SimLayout*>(memory);
   const auto count = [](std::int32_t n) { return static_cast<std::size_t>(std::max(n, 0)); };
   if (layout_->magic != kMagic ||
-      bytes_ != SimLayout::bytes(count(layout_->stage_count), count(layout_->gpu_count),
-                                 count(layout_->option_count))) {
+      bytes_ != SimLayout::bytes(count(layout_->rank_count), count(layout_->gpu_count),
+                                 count(layout_->option_count), count(layout_->task_count))) {
     ::munmap(layout_, bytes_);
     throw not_ours();
   }
@@ -125,8 +124,8 @@ SimWorld::~SimWorld() {
   ::munmap(layout_, bytes_);
 }
 
-int SimWorld::stages() const {
-  return layout_->stage_count;
+int SimWorld::ranks() const {
+  return layout_->rank_count;
 }
 int SimWorld::gpus() const {
   return layout_->gpu_count;
@@ -143,18 +142,18 @@ Seconds SimWorld::now() {
   return from_nanoseconds(layout_->now_ns);
 }
 
-int SimWorld::join(Role role, int stage) {
+int SimWorld::join(Role role, int rank) {
   const Guard guard(*this);
   remove_dead(*layout_);
   const auto participants = layout_->participants();
   if (role == Role::kJob) {
     const bool taken =
         std::any_of(participants.begin(), participants.end(), [&](const SimParticipantState& p) {
-          return p.activity != SimActivity::kFree && p.is_job != 0 && p.stage == stage;
+          return p.activity != SimActivity::kFree && p.is_job != 0 && p.rank == rank;
         });
-    if (taken || stage < 0 || stage >= layout_->stage_count) {
-      throw DeviceError("join", "stage " + std::to_string(stage),
-                        taken ? "another process drives it already" : "there is no such stage");
+    if (taken || rank < 0 || rank >= layout_->rank_count) {
+      throw DeviceError("join", "rank " + std::to_string(rank),
+                        taken ? "another process drives it already" : "there is no such rank");
     }
   }
   auto& slots = layout_->slots;
@@ -164,11 +163,11 @@ int SimWorld::join(Role role, int stage) {
   if (free == slots.end()) throw DeviceError("join", "", "too many processes take part");
   const ProcessIdentity self = this_process();
   free->is_job = role == Role::kJob ? 1 : 0;
-  free->stage = stage;
+  free->rank = rank;
   free->pid = self.pid;
   free->start_time = self.start_time;
   free->activity = SimActivity::kRunning;
-  if (role == Role::kJob) layout_->stages()[static_cast<std::size_t>(stage)].joined = 1;
+  if (role == Role::kJob) layout_->ranks()[static_cast<std::size_t>(rank)].joined = 1;
   const auto slot = static_cast<std::int32_t>(free - slots.begin());
   layout_->slots_used = std::max(layout_->slots_used, slot + 1);
   return slot;
@@ -177,8 +176,8 @@ int SimWorld::join(Role role, int stage) {
 SimWorld::Participant SimWorld::join_as_observer() {
   return {this, join(Role::kObserver, 0)};
 }
-SimWorld::Participant SimWorld::join_as_stage(int stage) {
-  return {this, join(Role::kJob, stage)};
+SimWorld::Participant SimWorld::join_as_rank(int rank) {
+  return {this, join(Role::kJob, rank)};
 }
 
 void SimWorld::send(Channel channel) {
@@ -186,8 +185,8 @@ void SimWorld::send(Channel channel) {
   ++channel_state(*layout_, channel).untaken;
 }
 
-GpuId SimWorld::first_gpu(int stage) const {
-  return GpuId(layout_->stages()[static_cast<std::size_t>(stage)].first_gpu);
+GpuId SimWorld::first_gpu(int rank) const {
+  return GpuId(layout_->ranks()[static_cast<std::size_t>(rank)].first_gpu);
 }
 
 void SimWorld::post_request(GpuId gpu) {
@@ -208,9 +207,9 @@ void SimWorld::take_requests(GpuId gpu, std::int64_t requests) {
   advance(*layout_);
 }
 
-void SimWorld::take_tidings(int stage, std::int64_t tidings) {
+void SimWorld::take_tidings(int rank, std::int64_t tidings) {
   const Guard guard(*this);
-  std::int64_t& untaken = layout_->stages()[static_cast<std::size_t>(stage)].tidings.untaken;
+  std::int64_t& untaken = layout_->ranks()[static_cast<std::size_t>(rank)].tidings.untaken;
   untaken = std::max<std::int64_t>(0, untaken - tidings);
   advance(*layout_);
 }
@@ -244,7 +243,7 @@ std::vector<Megahertz> SimWorld::supported_clocks(GpuId gpu) const {
   const Guard guard(*this);
   const SimGpuState& state = guard.reachable(gpu, "list clocks");
   std::vector<Megahertz> supported;
-  for (const std::int32_t clock : clocks_of(*layout_, guard.stage_of(state))) supported.emplace_back(clock);
+  for (const std::int32_t clock : clocks_of(*layout_, guard.rank_of(state))) supported.emplace_back(clock);
   return supported;
 }
 
@@ -252,7 +251,7 @@ void SimWorld::lock_clock(GpuId gpu, Megahertz clock) {
   constexpr const char* kOperation = "lock clock";
   const Guard guard(*this);
   SimGpuState& state = guard.reachable(gpu, kOperation);
-  const std::vector<std::int32_t> clocks = clocks_of(*layout_, guard.stage_of(state));
+  const std::vector<std::int32_t> clocks = clocks_of(*layout_, guard.rank_of(state));
   if (std::find(clocks.begin(), clocks.end(), clock.value()) == clocks.end()) {
     throw DeviceError(kOperation, label(gpu), std::to_string(clock.value()) + " MHz is not supported");
   }
@@ -283,7 +282,7 @@ EventReasons SimWorld::event_reasons(GpuId gpu) {
   const SimGpuState& state = guard.reachable(gpu, "read event reasons");
   EventReasons reasons;
   if (state.locked_mhz != 0) reasons |= EventReason::kUserSet;
-  if (guard.stage_of(state).throttled != 0) reasons |= EventReason::kThermal;
+  if (guard.rank_of(state).throttled != 0) reasons |= EventReason::kThermal;
   return reasons;
 }
 
@@ -305,10 +304,10 @@ std::vector<int> SimWorld::processes(GpuId gpu) {
   std::vector<int> processes;
   for (const SimParticipantState& participant : layout_->participants()) {
     const bool drives = participant.activity != SimActivity::kFree && participant.is_job != 0 &&
-                        participant.stage == state.stage;
+                        participant.rank == state.rank;
     if (drives && is_alive({participant.pid, participant.start_time})) processes.push_back(participant.pid);
   }
-  if (guard.stage_of(state).intruded != 0) processes.push_back(kIntruder);
+  if (guard.rank_of(state).intruded != 0) processes.push_back(kIntruder);
   return processes;
 }
 
@@ -328,21 +327,27 @@ SimWorld::Participant::~Participant() {
   advance(*world_->layout_);
 }
 
-void SimWorld::Participant::launch(InstructionKind kind) {
+void SimWorld::Participant::launch(InstructionKind kind, std::optional<StageId> stage) {
   const Guard guard(*world_);
   const SimParticipantState& self = world_->layout_->slots[static_cast<std::size_t>(slot_)];
-  SimStageState& stage = world_->layout_->stages()[static_cast<std::size_t>(self.stage)];
-  if (stage.option_count[static_cast<std::size_t>(kind)] == 0) {
-    throw DeviceError("run", "stage " + std::to_string(self.stage),
-                      "its profile has no '" + std::string(name_of(kind)) + "'");
+  SimRankState& rank = world_->layout_->ranks()[static_cast<std::size_t>(self.rank)];
+  const auto tasks = world_->layout_->tasks_of(rank);
+  const auto task = std::ranges::find_if(tasks, [&](const SimTaskRow& row) {
+    return row.kind == static_cast<std::int32_t>(kind) && (!stage || row.stage == stage->value());
+  });
+  if (task == tasks.end()) {
+    throw DeviceError(
+        "run",
+        "rank " + std::to_string(self.rank) + (stage ? ", stage " + std::to_string(stage->value()) : ""),
+        "its profile has no '" + std::string(name_of(kind)) + "'");
   }
-  begin_instruction(*world_->layout_, stage, kind);
+  begin_instruction(*world_->layout_, rank, static_cast<std::int32_t>(task - tasks.begin()));
 }
 
 void SimWorld::Participant::synchronize() {
   Guard guard(*world_);
   SimParticipantState& self = world_->layout_->slots[static_cast<std::size_t>(slot_)];
-  if (world_->layout_->stages()[static_cast<std::size_t>(self.stage)].running_kind == kNoInstruction) return;
+  if (world_->layout_->ranks()[static_cast<std::size_t>(self.rank)].running_task == kNoInstruction) return;
   self.activity = SimActivity::kComputing;
   guard.block(self);
 }
@@ -377,7 +382,7 @@ bool SimWorld::Participant::sleep_until(Seconds time) {
 void SimWorld::Participant::post_tidings() {
   const Guard guard(*world_);
   const SimParticipantState& self = world_->layout_->slots[static_cast<std::size_t>(slot_)];
-  ++world_->layout_->stages()[static_cast<std::size_t>(self.stage)].tidings.untaken;
+  ++world_->layout_->ranks()[static_cast<std::size_t>(self.rank)].tidings.untaken;
 }
 
 void SimWorld::Participant::serve_requests(const std::vector<GpuId>& gpus) {
@@ -387,10 +392,10 @@ void SimWorld::Participant::serve_requests(const std::vector<GpuId>& gpus) {
   advance(*world_->layout_);
 }
 
-void SimWorld::Participant::hear_tidings(std::optional<int> stage) {
+void SimWorld::Participant::hear_tidings(std::optional<int> rank) {
   const Guard guard(*world_);
-  for (int s = stage.value_or(0); s < (stage ? *stage + 1 : world_->stages()); ++s) {
-    world_->layout_->stages()[static_cast<std::size_t>(s)].tidings = {0, slot_ + 1};
+  for (int s = rank.value_or(0); s < (rank ? *rank + 1 : world_->ranks()); ++s) {
+    world_->layout_->ranks()[static_cast<std::size_t>(s)].tidings = {0, slot_ + 1};
   }
   world_->layout_->slots[static_cast<std::size_t>(slot_)].activity = SimActivity::kServing;
   advance(*world_->layout_);

@@ -40,16 +40,16 @@ std::optional<double> blocking_watts(const StageRecording& stage) {
 /// All instructions of the stage have become slower and dearer, clock after clock, for `rises` clocks.
 bool has_risen(const StageRecording& stage, int rounds, int rises) {
   const double blocking = blocking_watts(stage).value_or(0);
-  std::map<InstructionKind, int> in_a_row;
+  std::map<Task, int> in_a_row;
   const Visit* previous = nullptr;
   for (int round = 0; round < rounds; ++round) {
     const Visit* const visit = visit_of(stage, round);
     if (visit == nullptr) continue;
-    for (const auto& [kind, now] : visit->estimate.kinds) {
-      if (is_fixed_time(kind)) continue;
-      int& count = in_a_row[kind];
-      if (previous == nullptr || !previous->estimate.kinds.contains(kind)) continue;
-      const KindEstimate& before = previous->estimate.kinds.at(kind);
+    for (const auto& [task, now] : visit->estimate.kinds) {
+      if (is_fixed_time(task.kind)) continue;
+      int& count = in_a_row[task];
+      if (previous == nullptr || !previous->estimate.kinds.contains(task)) continue;
+      const KindEstimate& before = previous->estimate.kinds.at(task);
       const auto cost = [&](const KindEstimate& k) { return k.interpolated.value - blocking * k.time.value; };
       const bool rose = now.time.value > before.time.value && cost(now) > cost(before);
       count = rose ? count + 1 : 0;

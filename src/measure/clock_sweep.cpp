@@ -22,8 +22,8 @@ Seconds pause_of(Device& device) {
 
 double largest_error(const Visit& visit) {
   double largest = 0;
-  for (const auto& [kind, estimate] : visit.estimate.kinds) {
-    if (is_fixed_time(kind)) continue;
+  for (const auto& [task, estimate] : visit.estimate.kinds) {
+    if (is_fixed_time(task.kind)) continue;
     for (const Estimate& one : {estimate.time, estimate.interpolated}) {
       if (one.value > 0) largest = std::max(largest, one.error / one.value);
     }

@@ -142,9 +142,10 @@ class StageMeans {
 
   [[nodiscard]] const Drift& drift() const { return drift_; }
 
-  [[nodiscard]] std::map<InstructionKind, std::vector<Measurement>> instructions() const {
+  [[nodiscard]] std::map<InstructionKind, std::vector<Measurement>> instructions(int chunk) const {
     std::map<InstructionKind, std::vector<Measurement>> result;
-    for (const auto& [kind, clocks] : kinds_) {
+    for (const auto& [task, clocks] : tasks_) {
+      if (task.chunk != chunk) continue;
       const auto collect = [&clocks = clocks](Mean ClockMeans::*which) {
         std::vector<const Mean*> means;
         for (const auto& [clock, one] : clocks) means.push_back(&(one.*which));
@@ -164,7 +165,7 @@ class StageMeans {
         m.second_energy = Joules(second.value);
         m.second_energy_error = Joules(second.error * second_widening);
         m.runs = static_cast<int>(std::min<std::size_t>(one.runs, 1'000'000'000));
-        result[kind].push_back(m);
+        result[task.kind].push_back(m);
       }
     }
     return result;
@@ -181,7 +182,7 @@ class StageMeans {
 
   [[nodiscard]] std::vector<Megahertz> clocks_that(bool ClockMeans::*flag) const {
     std::set<Megahertz> clocks;
-    for (const auto& [kind, means] : kinds_) {
+    for (const auto& [task, means] : tasks_) {
       for (const auto& [clock, one] : means) {
         if (one.*flag) clocks.insert(clock);
       }
@@ -201,8 +202,8 @@ class StageMeans {
       }
     }
     if (visit.is_wait) return;
-    for (const auto& [kind, estimate] : visit.estimate.kinds) {
-      ClockMeans& means = kinds_[kind][is_fixed_time(kind) ? Megahertz(0) : visit.clock];
+    for (const auto& [task, estimate] : visit.estimate.kinds) {
+      ClockMeans& means = tasks_[task][is_fixed_time(task.kind) ? Megahertz(0) : visit.clock];
       means.time.add(estimate.time);
       means.interpolated.add(corrected(estimate.interpolated));
       if (estimate.regressed.value > 0) means.regressed.add(corrected(estimate.regressed));
@@ -213,7 +214,7 @@ class StageMeans {
   }
 
   Drift drift_;
-  std::map<InstructionKind, std::map<Megahertz, ClockMeans>> kinds_;
+  std::map<Task, std::map<Megahertz, ClockMeans>> tasks_;
   Mean interpolated_;
   Mean regressed_;
 };
@@ -229,12 +230,12 @@ Span whole_of(const Recording& recording) {
   return whole;
 }
 
-StageProfile stage_profile(const Recording& recording, const StageRecording& stage) {
+StageProfile stage_profile(const Recording& recording, const StageRecording& stage, int chunk) {
   const Span whole = whole_of(recording);
   const StageMeans means(stage, middle_of(whole));
   StageProfile profile;
   profile.tensor_parallel = stage.gpus;
-  profile.instructions = means.instructions();
+  profile.instructions = means.instructions(chunk);
   MeasuringNotes notes;
   notes.counter_period = recording.counter_period;
   notes.duration = whole.length();
@@ -352,7 +353,10 @@ std::vector<StageProfile> combine(const std::vector<Recording>& recordings,
            std::to_string(recording.pipeline_stages) + " stages, another one of " + std::to_string(stages));
     }
     for (const StageRecording& stage : recording.stages) {
-      ranks[static_cast<std::size_t>(stage.stage)].push_back(stage_profile(recording, stage));
+      for (std::size_t chunk = 0; chunk < stage.stages.size(); ++chunk) {
+        ranks[static_cast<std::size_t>(stage.stages[chunk])].push_back(
+            stage_profile(recording, stage, static_cast<int>(chunk)));
+      }
     }
   }
   std::vector<StageProfile> profiles;

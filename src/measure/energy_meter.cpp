@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <utility>
 
 #include "slackline/base/error.h"
@@ -98,10 +99,9 @@ void EnergyMeter::answer_marks() {
     const Seconds moment = *open_marks_.begin();
     open_marks_.erase(open_marks_.begin());
     if (moment < begin) continue;  // nobody was looking
-    Answer& answer = answers_[moment];
+    std::vector<Answer>& answers = answers_[moment];
     for (const Counter& counter : counters_) {
-      answer.total += interpolate(counter.readings, moment);
-      answer.resets += counter.resets;
+      answers.push_back({interpolate(counter.readings, moment), counter.resets});
     }
   }
 }
@@ -117,12 +117,25 @@ bool EnergyMeter::is_open(Seconds moment) const {
 }
 
 std::optional<Joules> EnergyMeter::energy_between(Seconds begin, Seconds end) const {
+  std::vector<std::size_t> all(counters_.size());
+  std::iota(all.begin(), all.end(), 0);
+  return energy_between(begin, end, all);
+}
+
+std::optional<Joules> EnergyMeter::energy_between(Seconds begin, Seconds end,
+                                                  const std::vector<std::size_t>& places) const {
   const std::lock_guard lock(mutex_);
   const auto from = answers_.find(begin);
   const auto to = answers_.find(end);
   if (from == answers_.end() || to == answers_.end()) return std::nullopt;
-  if (from->second.resets != to->second.resets) return std::nullopt;
-  return to->second.total - from->second.total;
+  Joules energy;
+  for (const std::size_t place : places) {
+    const Answer& first = from->second[place];
+    const Answer& last = to->second[place];
+    if (first.resets != last.resets) return std::nullopt;
+    energy += last.total - first.total;
+  }
+  return energy;
 }
 
 void EnergyMeter::forget_before(Seconds moment) {

@@ -24,11 +24,11 @@ void JobTrace::step_end(int stage, Seconds time) {
   at_boundary_(stage, time);
 }
 
-void JobTrace::begin(int stage, InstructionKind kind, Seconds time) {
+void JobTrace::begin(int stage, Task task, Seconds time) {
   const std::lock_guard lock(mutex_);
   Stage& state = at(stage);
   state.seen = true;
-  state.running = Run{kind, {time, time}, {}};
+  state.running = Run{task, {time, time}, {}};
 }
 
 void JobTrace::device_time(int stage, Seconds time) {
@@ -37,13 +37,13 @@ void JobTrace::device_time(int stage, Seconds time) {
 }
 
 void JobTrace::again(int stage, Seconds time) {
-  const auto kind = [&]() -> std::optional<InstructionKind> {
+  const auto task = [&]() -> std::optional<Task> {
     const std::lock_guard lock(mutex_);
-    return at(stage).running ? std::optional(at(stage).running->kind) : std::nullopt;
+    return at(stage).running ? std::optional(at(stage).running->task) : std::nullopt;
   }();
-  if (!kind) return;
+  if (!task) return;
   end(stage, time);
-  begin(stage, *kind, time);
+  begin(stage, *task, time);
 }
 
 void JobTrace::end(int stage, Seconds time) {

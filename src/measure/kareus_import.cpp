@@ -169,10 +169,11 @@ class RankVisit {
     visit.clock = clock;
     visit.span = {begin_, end_};
     visit.estimate = estimate({runs_, steps_, {readings_}, {}});
-    for (const auto& [kind, found] : visit.estimate.kinds) {
+    for (const auto& [task, found] : visit.estimate.kinds) {
       if (found.time.value > 0 && found.interpolated.value > 0) continue;
       throw InputError(files_.instructions, 0, "instruction",
-                       "nothing can be said of '" + std::string(name_of(kind)) + std::string(kComputeSuffix) +
+                       "nothing can be said of '" + std::string(name_of(task.kind)) +
+                           std::string(kComputeSuffix) +
                            "': it takes no time, or the energy readings do "
                            "not cover it");
     }
@@ -235,7 +236,7 @@ class RankVisit {
     if (options.microbatches) {
       std::size_t forwards = warm_up * static_cast<std::size_t>(*options.microbatches);
       for (const Run& run : runs_) {
-        if (run.kind == InstructionKind::kForward && forwards-- == 0) return run.span.begin;
+        if (run.task.kind == InstructionKind::kForward && forwards-- == 0) return run.span.begin;
       }
       fail(0, "--warm-up-iterations",
            "nothing is left after " + std::to_string(warm_up) + " iterations of " +
@@ -322,7 +323,7 @@ KareusImport import_kareus(const std::string& folder, const KareusOptions& optio
     recording.rank = rank;
     recording.ranks = ranks;
     recording.pipeline_stages = stages;
-    recording.stages.push_back({rank / options.tensor_parallel, 1, {}, {}});
+    recording.stages.push_back({{rank / options.tensor_parallel}, 1, {}, {}});
     for (auto clock = files.clocks().rbegin(); clock != files.clocks().rend(); ++clock) {
       recording.stages.front().clocks.emplace_back(*clock);
     }

@@ -1,4 +1,4 @@
-#include <set>
+#include <algorithm>
 
 #include "../base/strict_yaml.h"
 #include "slackline/base/number_text.h"
@@ -42,11 +42,13 @@ Visit read_visit(const YamlNode& node) {
   visit.estimate.ticks = static_cast<std::size_t>(node.at("ticks").integer(0, kMost));
   if (node.has("kinds")) {
     for (const YamlNode& item : node.at("kinds").items()) {
-      item.expect_keys({"kind", "runs", "time_s", "interpolated_j", "regressed_j"});
+      item.expect_keys({"kind", "chunk", "runs", "time_s", "interpolated_j", "regressed_j"});
       const YamlNode name = item.at("kind");
       const auto kind = instruction_kind(name.text());
       if (!kind) name.fail("unknown instruction kind '" + name.text() + "'");
-      if (!visit.estimate.kinds.emplace(*kind, read_kind(item)).second) name.fail("it comes twice");
+      const int chunk = item.has("chunk") ? item.at("chunk").integer(0, kMaxStages - 1) : 0;
+      if (!visit.estimate.kinds.emplace(Task(*kind, chunk), read_kind(item)).second)
+        name.fail("it comes twice");
     }
   }
   if (node.has("blocking_w")) {
@@ -70,9 +72,17 @@ Visit read_visit(const YamlNode& node) {
 }
 
 StageRecording read_stage(const YamlNode& node, int pipeline_stages) {
-  node.expect_keys({"stage", "gpus", "clocks_mhz", "visits"});
+  node.expect_keys({"stage", "stages", "gpus", "clocks_mhz", "visits"});
   StageRecording stage;
-  stage.stage = node.at("stage").integer(0, pipeline_stages - 1);
+  if (node.has("stages")) {
+    for (const YamlNode& item : node.at("stages").items()) {
+      stage.stages.push_back(item.integer(0, pipeline_stages - 1));
+      const auto last = stage.stages.end() - 1;
+      if (std::find(stage.stages.begin(), last, *last) != last) item.fail("the stage comes twice");
+    }
+  } else {
+    stage.stages.push_back(node.at("stage").integer(0, pipeline_stages - 1));
+  }
   stage.gpus = node.at("gpus").integer(1, kMaxTensorParallel);
   for (const YamlNode& item : node.at("clocks_mhz").items()) {
     const Megahertz clock(item.integer(1, kMaxClock));
@@ -121,9 +131,10 @@ void emit(YAML::Emitter& out, const Visit& visit) {
   }
   if (!visit.estimate.kinds.empty()) {
     out << YAML::Key << "kinds" << YAML::Value << YAML::BeginSeq;
-    for (const auto& [kind, estimate] : visit.estimate.kinds) {
+    for (const auto& [task, estimate] : visit.estimate.kinds) {
       out << YAML::Flow << YAML::BeginMap;
-      out << YAML::Key << "kind" << YAML::Value << std::string(name_of(kind));
+      out << YAML::Key << "kind" << YAML::Value << std::string(name_of(task.kind));
+      if (task.chunk > 0) out << YAML::Key << "chunk" << YAML::Value << std::to_string(task.chunk);
       out << YAML::Key << "runs" << YAML::Value << std::to_string(estimate.runs);
       emit(out, "time_s", estimate.time);
       emit(out, "interpolated_j", estimate.interpolated);
@@ -157,10 +168,8 @@ Recording parse_recording(const std::string& file, const std::string& text) {
   const YamlNode complete = root.at("complete");
   recording.is_complete = complete.text() == "true";
   if (!recording.is_complete && complete.text() != "false") complete.fail("it is 'true' or 'false'");
-  std::set<int> seen;
   for (const YamlNode& item : root.at("stages").items()) {
     recording.stages.push_back(read_stage(item, recording.pipeline_stages));
-    if (!seen.insert(recording.stages.back().stage).second) item.at("stage").fail("the stage comes twice");
   }
   return recording;
 }
@@ -183,7 +192,14 @@ std::string to_yaml(const Recording& recording) {
   emit_text("complete", recording.is_complete ? "true" : "false");
   out << YAML::Key << "stages" << YAML::Value << YAML::BeginSeq;
   for (const StageRecording& stage : recording.stages) {
-    out << YAML::BeginMap << YAML::Key << "stage" << YAML::Value << std::to_string(stage.stage);
+    out << YAML::BeginMap;
+    if (stage.stages.size() == 1) {
+      out << YAML::Key << "stage" << YAML::Value << std::to_string(stage.stages.front());
+    } else {
+      out << YAML::Key << "stages" << YAML::Value << YAML::Flow << YAML::BeginSeq;
+      for (const int chunk : stage.stages) out << std::to_string(chunk);
+      out << YAML::EndSeq;
+    }
     out << YAML::Key << "gpus" << YAML::Value << std::to_string(stage.gpus);
     out << YAML::Key << "clocks_mhz" << YAML::Value << YAML::Flow << YAML::BeginSeq;
     for (const Megahertz clock : stage.clocks) out << std::to_string(clock.value());

@@ -71,7 +71,7 @@ bool overlaps(const std::vector<Span>& sorted, const Span& span) {
   return first != sorted.end() && first->begin < span.end;
 }
 
-std::vector<RefreshRow> refresh_rows(const VisitRecord& record, const std::vector<InstructionKind>& kinds,
+std::vector<RefreshRow> refresh_rows(const VisitRecord& record, const std::vector<Task>& kinds,
                                      const std::vector<EnergyReading>& readings,
                                      const std::vector<Span>& left_out) {
   const Span whole = whole_of(record);
@@ -90,7 +90,7 @@ std::vector<RefreshRow> refresh_rows(const VisitRecord& record, const std::vecto
     double computing = 0;
     while (run != record.runs.end() && run->span.end <= span.begin) ++run;
     for (auto r = run; r != record.runs.end() && r->span.begin < span.end; ++r) {
-      const auto kind = static_cast<std::size_t>(std::ranges::find(kinds, r->kind) - kinds.begin());
+      const auto kind = static_cast<std::size_t>(std::ranges::find(kinds, r->task) - kinds.begin());
       const double part = common_length(r->span, span);
       row.durations[kind] += part;
       row.runs[kind] += part / r->span.length().value();

@@ -25,8 +25,7 @@ struct RefreshRow {
 
 /// The intervals of one counter that count: within the visit, clear of `left_out`, and not those in which the
 /// counter jumped back.
-[[nodiscard]] std::vector<RefreshRow> refresh_rows(const VisitRecord& record,
-                                                   const std::vector<InstructionKind>& kinds,
+[[nodiscard]] std::vector<RefreshRow> refresh_rows(const VisitRecord& record, const std::vector<Task>& kinds,
                                                    const std::vector<EnergyReading>& readings,
                                                    const std::vector<Span>& left_out);
 

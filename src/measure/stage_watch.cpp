@@ -181,10 +181,13 @@ void ClockSweep::Stage::take_news(Seconds now) {
   expect_steps(news);
   for (const Span& step : news.steps) {
     const auto forwards = std::ranges::count_if(news.runs, [&](const Run& run) {
-      return run.kind == InstructionKind::kForward && run.span.begin >= step.begin &&
+      return run.task.kind == InstructionKind::kForward && run.span.begin >= step.begin &&
              run.span.end <= step.end;
     });
-    microbatches_ = std::max(microbatches_, static_cast<int>(forwards));
+    std::set<int> chunks;
+    for (const Task& task : kinds_seen_) chunks.insert(task.chunk);
+    const auto share = std::max<std::ptrdiff_t>(1, std::ssize(chunks));
+    microbatches_ = std::max(microbatches_, static_cast<int>(forwards / share));
   }
   if (phase_ == Phase::kSwitching) {
     const std::lock_guard lock(mutex_);
@@ -211,7 +214,7 @@ void ClockSweep::Stage::warm_up(const JobTrace::News& news, Seconds now) {
   Seconds warm_since = now;
   if (options_.is_isolated) {
     for (const Run& run : news.runs) {
-      if (run.span.begin >= asked_at_) ++runs_[run.kind];
+      if (run.span.begin >= asked_at_) ++runs_[run.task];
     }
     const bool is_warm =
         std::ranges::any_of(runs_, [&](const auto& entry) { return entry.second >= options_.warm_up_runs; });
@@ -240,8 +243,8 @@ void ClockSweep::Stage::record(JobTrace::News news) {
   for (const Run& run : news.runs) {
     if (run.span.begin < measuring_since_) continue;
     record_.runs.push_back(run);
-    ++runs_[run.kind];
-    kinds_seen_.insert(run.kind);
+    ++runs_[run.task];
+    kinds_seen_.insert(run.task);
   }
   for (const Span& step : news.steps) {
     if (step.begin < measuring_since_) continue;
@@ -302,21 +305,27 @@ bool ClockSweep::Stage::is_known(const KindEstimate& kind) const {
 bool ClockSweep::Stage::is_precise(const VisitEstimate& estimate) const {
   if (estimate.ticks < options_.least_ticks) return false;
   // Alone, kinds come one after the other: at least these two will.
-  const auto has_seen = [&](InstructionKind kind) { return kinds_seen_.contains(kind); };
+  const auto has_seen = [&](InstructionKind kind) {
+    return std::ranges::any_of(kinds_seen_, [kind](const Task& task) { return task.kind == kind; });
+  };
   const bool has_backward = has_seen(InstructionKind::kBackward) ||
                             has_seen(InstructionKind::kForwardBackward) ||
                             has_seen(InstructionKind::kBackwardWeight);
   if (options_.is_isolated && !(has_seen(InstructionKind::kForward) && has_backward)) return false;
-  return std::ranges::all_of(kinds_seen_, [&](InstructionKind kind) {
-    const auto found = estimate.kinds.find(kind);
-    return is_fixed_time(kind) || (found != estimate.kinds.end() && is_known(found->second));
+  return std::ranges::all_of(kinds_seen_, [&](const Task& task) {
+    const auto found = estimate.kinds.find(task);
+    return is_fixed_time(task.kind) || (found != estimate.kinds.end() && is_known(found->second));
   });
 }
 
 void ClockSweep::Stage::repeat_what_is_open(const VisitEstimate& estimate) {
   std::uint32_t kinds = ~0U;
-  for (const auto& [kind, found] : estimate.kinds) {
-    if (estimate.ticks >= options_.least_ticks && is_known(found)) kinds &= ~bit_of(kind);
+  for (const auto& [task, found] : estimate.kinds) {
+    if (estimate.ticks >= options_.least_ticks && is_known(found)) kinds &= ~bit_of(task.kind);
+  }
+  // A kind is through when it is on every stage of the rank.
+  for (const auto& [task, found] : estimate.kinds) {
+    if (!is_known(found)) kinds |= bit_of(task.kind);
   }
   control_.set_repeat(number_, kinds);
 }

@@ -99,8 +99,8 @@ class ClockSweep::Stage {
   std::optional<Seconds> arrived_at_;
   bool is_missed_ = false;
   Seconds asked_at_;
-  int steps_ = 0;                                // of the phase
-  std::map<InstructionKind, std::size_t> runs_;  // of the phase
+  int steps_ = 0;                     // of the phase
+  std::map<Task, std::size_t> runs_;  // of the phase
   Seconds measuring_since_;
   std::optional<Seconds> judged_at_;
   VisitRecord record_;
@@ -110,7 +110,7 @@ class ClockSweep::Stage {
   std::optional<Seconds> strangers_looked_;
   SpanMarker unreadable_;
   std::optional<Visit> visit_;
-  std::set<InstructionKind> kinds_seen_;
+  std::set<Task> kinds_seen_;
   std::size_t runs_without_steps_ = 0;
   int microbatches_ = 0;
 };

@@ -55,17 +55,17 @@ constexpr std::size_t kKeepAll = SIZE_MAX;
 class Groups {
  public:
   explicit Groups(const std::vector<Run>& runs) {
-    std::map<InstructionKind, std::size_t> totals;
-    for (const Run& run : runs) ++totals[run.kind];
+    std::map<Task, std::size_t> totals;
+    for (const Run& run : runs) ++totals[run.task];
     std::size_t fewest = kMostGroups;
     for (const auto& [kind, total] : totals) {
-      if (!is_fixed_time(kind)) fewest = std::min(fewest, total);
+      if (!is_fixed_time(kind.kind)) fewest = std::min(fewest, total);
     }
     count_ = std::max(fewest, kFewestGroups);
-    std::map<InstructionKind, std::size_t> seen;
+    std::map<Task, std::size_t> seen;
     for (const Run& run : runs) {
       begins_.push_back(run.span.begin);
-      groups_.push_back(seen[run.kind]++ * count_ / totals[run.kind]);
+      groups_.push_back(seen[run.task]++ * count_ / totals[run.task]);
     }
   }
 
@@ -224,8 +224,8 @@ Estimate mean_of(const std::vector<double>& samples) {
 /// Runs that took so much longer than their kind does that something else happened: a library that loaded, a
 /// host that slept. Not where they are many.
 std::vector<Span> hiccups_of(const std::vector<Run>& runs) {
-  std::map<InstructionKind, std::vector<const Run*>> kinds;
-  for (const Run& run : runs) kinds[run.kind].push_back(&run);
+  std::map<Task, std::vector<const Run*>> kinds;
+  for (const Run& run : runs) kinds[run.task].push_back(&run);
   std::vector<Span> hiccups;
   for (auto& [kind, all] : kinds) {
     std::ranges::sort(all, {}, &Run::time);
@@ -316,14 +316,14 @@ VisitEstimate estimate(const VisitRecord& seen) {
   const std::vector<Span> hiccups = hiccups_of(record.runs);
   record.left_out.insert(record.left_out.end(), hiccups.begin(), hiccups.end());
   const std::vector<Span> left_out = spans_left_out(record);
-  std::set<InstructionKind> present;
-  std::map<InstructionKind, std::vector<double>> times;
+  std::set<Task> present;
+  std::map<Task, std::vector<double>> times;
   double longest_run = 0;
   for (const Run& run : record.runs) {
     if (run.span.length() <= Seconds(0)) continue;
-    present.insert(run.kind);
+    present.insert(run.task);
     longest_run = std::max(longest_run, run.span.length().value());
-    if (!overlaps(left_out, run.span)) times[run.kind].push_back(run.time().value());
+    if (!overlaps(left_out, run.span)) times[run.task].push_back(run.time().value());
   }
   VisitEstimate result;
   for (const auto& [kind, samples] : times) {
@@ -331,7 +331,7 @@ VisitEstimate estimate(const VisitRecord& seen) {
     result.kinds[kind].time = mean_of(samples);
   }
   const Groups groups(record.runs);
-  const std::vector<InstructionKind> kinds(present.begin(), present.end());
+  const std::vector<Task> kinds(present.begin(), present.end());
   const std::size_t gpus = record.counters.size();
   Estimate interpolated_blocking;
   Estimate regressed_blocking;

@@ -1,4 +1,6 @@
+#include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <string>
@@ -21,6 +23,7 @@ static_assert(static_cast<int>(InstructionKind::kBackwardInput) == SLACKLINE_BAC
 static_assert(static_cast<int>(InstructionKind::kBackwardWeight) == SLACKLINE_BACKWARD_WEIGHT);
 static_assert(static_cast<int>(InstructionKind::kRecompute) == SLACKLINE_RECOMPUTE);
 static_assert(static_cast<int>(InstructionKind::kForwardBackward) == SLACKLINE_FORWARD_BACKWARD);
+static_assert(static_cast<int>(InstructionKind::kOverlapped) == SLACKLINE_OVERLAPPED);
 
 /// Training must not end because of us: nothing is thrown over the border, and what happens is said once on
 /// stderr.
@@ -56,13 +59,40 @@ int guarded(slackline_session* session, Call call) {
 extern "C" {
 
 int slackline_open(int stage, int stages, slackline_session** session) {
+  const slackline_place place{stage, stages, 0, 1, 0, 1, nullptr};
+  return slackline_join(&place, session);
+}
+
+int slackline_join(const slackline_place* place, slackline_session** session) {
   if (session == nullptr) return SLACKLINE_EINVAL;
   *session = new slackline_session;
-  if (stage < 0 || stage >= stages) {
-    return refuse(*session, SLACKLINE_EINVAL,
-                  "stage " + std::to_string(stage) + " of " + std::to_string(stages) + " does not exist");
+  if (place == nullptr) return refuse(*session, SLACKLINE_EINVAL, "no place in the job is given");
+  slackline::JobHello hello{};
+  struct Number {
+    const char* name;
+    int value;
+    int count;
+    std::int32_t& target;
+    std::int32_t& target_count;
+  };
+  for (const Number& number :
+       {Number{"rank", place->rank, place->ranks, hello.rank, hello.ranks},
+        Number{"pipeline", place->pipeline, place->pipelines, hello.pipeline, hello.pipelines},
+        Number{"lane", place->lane, place->lanes, hello.lane, hello.lanes}}) {
+    if (number.value < 0 || number.value >= number.count) {
+      return refuse(*session, SLACKLINE_EINVAL,
+                    std::string(number.name) + " " + std::to_string(number.value) + " of " +
+                        std::to_string(number.count) + " does not exist");
+    }
+    number.target = number.value;
+    number.target_count = number.count;
   }
-  return guarded(*session, [&](slackline::Session& s) { s.open(stage, stages); });
+  if (place->gpu != nullptr) {
+    const std::size_t length = std::strlen(place->gpu);
+    if (length >= hello.gpu.size()) return refuse(*session, SLACKLINE_EINVAL, "the GPU's UUID is too long");
+    std::memcpy(hello.gpu.data(), place->gpu, length);
+  }
+  return guarded(*session, [&](slackline::Session& s) { s.open(hello); });
 }
 
 void slackline_close(slackline_session* session) {
@@ -73,14 +103,23 @@ int slackline_step_begin(slackline_session* session) {
   return guarded(session, [](slackline::Session& s) { s.step_begin(); });
 }
 
+int slackline_step_begin_with(slackline_session* session, int plan) {
+  if (plan < -1) return SLACKLINE_EINVAL;
+  return guarded(session, [&](slackline::Session& s) { s.step_begin(plan); });
+}
+
 int slackline_step_end(slackline_session* session) {
   return guarded(session, [](slackline::Session& s) { s.step_end(); });
 }
 
 int slackline_instruction_begin(slackline_session* session, int kind, int microbatch) {
-  if (kind < SLACKLINE_FORWARD || kind > SLACKLINE_FORWARD_BACKWARD) return SLACKLINE_EINVAL;
+  return slackline_instruction_begin_on(session, kind, -1, microbatch);
+}
+
+int slackline_instruction_begin_on(slackline_session* session, int kind, int stage, int microbatch) {
+  if (kind < SLACKLINE_FORWARD || kind > SLACKLINE_OVERLAPPED) return SLACKLINE_EINVAL;
   return guarded(session, [&](slackline::Session& s) {
-    s.instruction_begin(static_cast<InstructionKind>(kind), microbatch);
+    s.instruction_begin(static_cast<InstructionKind>(kind), stage, microbatch);
   });
 }
 
@@ -97,6 +136,55 @@ int slackline_instruction_again(slackline_session* session) {
   bool again = false;
   guarded(session, [&](slackline::Session& s) { again = s.instruction_again(); });
   return again ? 1 : 0;
+}
+
+int slackline_plan(const slackline_session* session) {
+  return session == nullptr ? -1 : session->session.plan();
+}
+
+int slackline_order_length(const slackline_session* session) {
+  return session == nullptr ? 0 : static_cast<int>(session->session.order().size());
+}
+
+int slackline_order_entry(const slackline_session* session, int index, int* kind, int* stage,
+                          int* microbatch) {
+  if (session == nullptr || index < 0 || index >= slackline_order_length(session)) return SLACKLINE_EINVAL;
+  const slackline::OrderEntry& entry = session->session.order()[static_cast<std::size_t>(index)];
+  if (kind != nullptr) *kind = entry.kind;
+  if (stage != nullptr) *stage = entry.stage;
+  if (microbatch != nullptr) *microbatch = entry.microbatch;
+  return SLACKLINE_OK;
+}
+
+int slackline_best_plan(slackline_session* session) {
+  if (session == nullptr || session->session.order().empty()) return -1;
+  const slackline::PlanAgreement* const agreement = session->session.agreement();
+  return agreement == nullptr ? 0 : agreement->best();
+}
+
+int slackline_agrees(slackline_session* session) {
+  return session != nullptr && session->session.agreement() != nullptr ? 1 : 0;
+}
+
+int slackline_set_straggler(slackline_session* session, int pipeline, double slowdown) {
+  if (session == nullptr) return SLACKLINE_EINVAL;
+  slackline::PlanAgreement* const agreement = session->session.agreement();
+  if (agreement == nullptr || agreement->set_slowdown(pipeline, slowdown)) return SLACKLINE_OK;
+  return refuse(session, SLACKLINE_EINVAL,
+                "pipeline " + std::to_string(pipeline) + " cannot take " + std::to_string(slowdown) +
+                    " times as long: there is no such pipeline, or it is not from 1 to 1000");
+}
+
+double slackline_straggler(slackline_session* session, int pipeline) {
+  const slackline::PlanAgreement* const agreement =
+      session == nullptr ? nullptr : session->session.agreement();
+  return agreement == nullptr ? 1 : agreement->slowdown(pipeline);
+}
+
+unsigned slackline_notices(slackline_session* session) {
+  const slackline::PlanAgreement* const agreement =
+      session == nullptr ? nullptr : session->session.agreement();
+  return agreement == nullptr ? 0 : agreement->notices();
 }
 
 const char* slackline_message(const slackline_session* session) {

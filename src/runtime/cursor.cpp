@@ -5,29 +5,28 @@
 namespace slackline {
 namespace {
 
-std::string describe(std::int32_t kind, std::int32_t microbatch) {
-  std::string text(name_of(static_cast<InstructionKind>(kind)));
-  if (microbatch >= 0) text += " of microbatch " + std::to_string(microbatch);
+std::string describe(const OrderEntry& instruction) {
+  std::string text(name_of(static_cast<InstructionKind>(instruction.kind)));
+  if (instruction.microbatch >= 0) text += " of microbatch " + std::to_string(instruction.microbatch);
+  if (instruction.stage >= 0) text += " on stage " + std::to_string(instruction.stage);
   return text;
 }
 
 }  // namespace
 
-std::string Cursor::mismatch(std::int32_t kind, std::int32_t microbatch) const {
-  if (next_ >= plan_.size()) {
-    return "the job runs " + describe(kind, microbatch) + " after the " + std::to_string(plan_.size()) +
-           " instructions that the schedule lists for this stage";
+std::string Cursor::mismatch(const OrderEntry& run) const {
+  if (next_ >= order_.size()) {
+    return "the job runs " + describe(run) + " after the " + std::to_string(order_.size()) +
+           " instructions that the schedule lists for this rank";
   }
-  const PlanEntry& planned = plan_[next_];
-  return "the job runs " + describe(kind, microbatch) + " where the schedule has " +
-         describe(planned.kind, planned.microbatch) + " (instruction " + std::to_string(next_) +
-         " of the step)";
+  return "the job runs " + describe(run) + " where the schedule has " + describe(order_[next_]) +
+         " (instruction " + std::to_string(next_) + " of the step)";
 }
 
 std::string Cursor::leftover() const {
-  if (next_ == plan_.size()) return {};
-  return "the step ends after " + std::to_string(next_) + " of the " + std::to_string(plan_.size()) +
-         " instructions that the schedule lists for this stage";
+  if (next_ == order_.size()) return {};
+  return "the step ends after " + std::to_string(next_) + " of the " + std::to_string(order_.size()) +
+         " instructions that the schedule lists for this rank; " + describe(order_[next_]) + " was next";
 }
 
 }  // namespace slackline

@@ -32,14 +32,14 @@ Session::~Session() {
   lease_.reset();  // before simulated time may go on without this process
 }
 
-void Session::open(int stage, int stages) {
+void Session::open(JobHello place) {
   forks_ = fork_count();
   const char* path = std::getenv(kSocketVariable);
   if (path == nullptr || *path == '\0') return;
   Descriptor socket = connect_to(path);
   if (!socket) return;
-  const JobHello hello{kJobMagic, stage, stages};
-  if (!send_packet(socket.get(), std::as_bytes(std::span(&hello, 1)))) return;
+  place.magic = kJobMagic;
+  if (!send_packet(socket.get(), std::as_bytes(std::span(&place, 1)))) return;
   if (!wait_readable(socket.get(), kFirstPatience)) {
     tell("whoever started this job does not answer; its GPUs run at their own clocks");
     return;
@@ -48,19 +48,20 @@ void Session::open(int stage, int stages) {
   if (!answer || answer->data.size() != sizeof(JobWelcome)) return;
   JobWelcome welcome{};
   std::memcpy(&welcome, answer->data.data(), sizeof welcome);
-  const std::string name = "stage " + std::to_string(stage);
-  if (welcome.magic != kJobMagic) {
-    throw DeviceError("join the job as", name, "it speaks another version of the protocol");
+  std::string name = "rank " + std::to_string(place.rank);
+  if (place.pipelines > 1) name += " of pipeline " + std::to_string(place.pipeline);
+  const auto cannot = [&name](const std::string& why) { return DeviceError("join the job as", name, why); };
+  if (welcome.magic != kJobMagic) throw cannot("it speaks another version of the protocol");
+  if (welcome.status != 0 || answer->descriptors.size() != 3 || !JobTables::plausible(welcome.shape)) {
+    throw cannot(welcome.text.data());
   }
-  if (welcome.status != 0 || answer->descriptors.size() != 2) {
-    throw DeviceError("join the job as", name, welcome.text.data());
-  }
-  const auto plan_length = static_cast<std::size_t>(welcome.plan_length);
-  Mapping mapping(answer->descriptors[0].get(), JobMemory::bytes(plan_length));
-  if (!mapping) throw DeviceError("join the job as", name, "cannot map its memory");
+  Mapping mapping(answer->descriptors[0].get(), JobTables::bytes(welcome.shape));
+  Mapping board(answer->descriptors[2].get(), JobBoard::bytes(static_cast<std::size_t>(place.pipelines)));
+  if (!mapping || !board) throw cannot("cannot map its memory");
+  const std::int32_t world_rank = place.pipeline * place.ranks + place.rank;
   if (welcome.sim_world[0] != '\0') {
     world_ = std::make_unique<SimWorld>(welcome.sim_world.data());
-    participant_.emplace(world_->join_as_stage(stage));
+    participant_.emplace(world_->join_as_rank(world_rank));
   }
   doorbell_ = std::move(answer->descriptors[1]);
   socket_ = std::move(socket);
@@ -69,10 +70,20 @@ void Session::open(int stage, int stages) {
   agent_socket_ = welcome.agent_socket.data();
   for (int g = 0; g < welcome.gpu_count; ++g) {
     gpus_.emplace_back(welcome.gpus.at(static_cast<std::size_t>(g)).data());
-    if (world_) simulated_.emplace_back(world_->first_gpu(stage).value() + g);
+    if (world_) simulated_.emplace_back(world_->first_gpu(world_rank).value() + g);
   }
-  mapping_ = std::move(mapping);  // last: from here on the session is open
-  if (plan_length > 0) cursor_.emplace(std::span<const PlanEntry>(memory()->plan(), plan_length));
+  mapping_ = std::move(mapping);  // from here on the session is open
+  tables_.emplace(mapping_.get(), welcome.shape);
+  order_ = tables_->order();
+  if (order_.empty()) return;
+  cursor_.emplace(order_);
+  plan_count_ = welcome.plan_count;
+  if (plan_count_ > 1) {
+    agreement_.emplace(std::move(board),
+                       PlanAgreement::Setup{place, welcome.epoch, welcome.joins_late != 0,
+                                            welcome.detect_steps, welcome.detect_share},
+                       tables_->seconds());
+  }
   if (!gpus_.empty()) keep_lease();
 }
 
@@ -83,16 +94,26 @@ std::string Session::lease(Seconds patience) {
     return error.what();
   }
   if (!lease_) return "no agent listens at " + agent_socket_;
+  std::string reason = number_clocks();
+  if (!reason.empty()) lease_.reset();
+  return reason;
+}
+
+std::string Session::number_clocks() {
+  std::vector<bool> is_wanted(tables().clocks().size());
+  for (int plan = 0; plan < plan_count_; ++plan) {
+    for (const std::uint16_t clock : tables().plan(static_cast<std::size_t>(plan)))
+      is_wanted.at(clock) = true;
+  }
   numbers_.clear();
-  for (std::int32_t i = 0; i < static_cast<std::int32_t>(cursor_->length()); ++i) {
-    const Megahertz clock(memory()->plan()[i].clock_mhz);
+  for (std::size_t c = 0; c < is_wanted.size(); ++c) {
+    const Megahertz clock(tables().clocks()[c]);
     const auto number = lease_->number_of(clock);
-    if (!number) {
-      lease_.reset();
+    if (!number && is_wanted[c]) {
       return "the agent does not let this process set " + std::to_string(clock.value()) +
              " MHz, which the schedule wants";
     }
-    numbers_.push_back(*number);
+    numbers_.push_back(number.value_or(0));
   }
   return {};
 }
@@ -144,46 +165,81 @@ void Session::wait_if_asked() {
   }
 }
 
-void Session::step_begin() {
+void Session::step_begin(std::optional<int> plan) {
   if (!is_open()) return;
   wait_if_asked();
   if (!gpus_.empty()) keep_lease();
-  following_ = lease_ && !out_of_sequence_ && steps_ >= baseline_steps_ && memory()->released.load() == 0;
-  ++steps_;
+  in_step_ = true;
+  first_begin_ns_.reset();
   record(JobEventType::kStepBegin);
-  if (following_) cursor_->begin_step();
-  ask_for(following_ ? cursor_->next() : std::nullopt, following_);
+  checking_ = cursor_ && !out_of_sequence_;
+  if (checking_) cursor_->begin_step();
+  if (cursor_) {
+    ring();
+    const int agreed = agreed_plan(plan);
+    const bool is_checked = has_fitted_ || baseline_steps_ == 0;
+    const bool may_follow = lease_ && checking_ && is_checked && memory()->released.load() == 0 &&
+                            steps_ >= static_cast<std::uint32_t>(baseline_steps_);
+    plan_ = may_follow ? agreed : -1;
+    following_ = plan_ >= 0;
+    if (following_) clocks_ = tables().plan(static_cast<std::size_t>(plan_));
+    record(JobEventType::kPlan, plan_);
+    ask_for(following_ ? cursor_->next() : std::nullopt, following_);
+  }
+  ++steps_;
   ring();
 }
 
+int Session::agreed_plan(std::optional<int> plan) {
+  if (plan) return *plan < tables().plan_capacity() ? *plan : -1;
+  if (!agreement_) return 0;
+  SimWorld::Participant* const participant = participant_ && world_->is_virtual() ? &*participant_ : nullptr;
+  const int agreed = agreement_->agree_on(steps_, world_.get(), participant);
+  if (std::string news = agreement_->take_news(); !news.empty()) tell(std::move(news));
+  return agreed;
+}
+
 void Session::step_end() {
-  if (!is_open()) return;
+  if (!is_open() || !in_step_) return;
+  in_step_ = false;
   record(JobEventType::kStepEnd);
-  const std::string reason = following_ ? cursor_->leftover() : "";
+  const std::string reason = checking_ ? cursor_->leftover() : "";
+  has_fitted_ = has_fitted_ || (checking_ && reason.empty());
+  if (agreement_ && following_ && first_begin_ns_) {
+    agreement_->step_took(plan_, Seconds(static_cast<double>(last_end_ns_ - *first_begin_ns_) / 1e9));
+  }
   ask_for(std::nullopt, false);
+  following_ = checking_ = false;
   ring();
   if (!reason.empty()) stop_following(reason);
 }
 
-void Session::instruction_begin(InstructionKind kind, int microbatch) {
+void Session::instruction_begin(InstructionKind kind, int stage, int microbatch) {
   if (!is_open()) return;
-  const auto number = static_cast<std::int32_t>(kind);
-  if (following_ && !cursor_->fits(number, microbatch)) [[unlikely]]
-    stop_following(cursor_->mismatch(number, microbatch));
-  running_ = kind;
-  record(JobEventType::kBegin, number);
+  running_ = {static_cast<std::int32_t>(kind), stage, microbatch};
+  if (checking_ && !cursor_->fits(running_)) [[unlikely]]
+    stop_following(cursor_->mismatch(running_));
+  running_mhz_ = following_ ? tables().clocks()[clocks_[*cursor_->next()]] : 0;
+  record_run(JobEventType::kBegin);
   report();
-  if (participant_) participant_->launch(kind);
+  launch();
+}
+
+void Session::launch() {
+  if (!participant_) return;
+  const std::optional<StageId> stage =
+      running_.stage < 0 ? std::nullopt : std::optional(StageId(running_.stage));
+  participant_->launch(static_cast<InstructionKind>(running_.kind), stage);
 }
 
 bool Session::instruction_again() {
   if (!is_open()) return false;
   if (participant_) participant_->synchronize();
-  if ((memory()->repeat_kinds.load() >> static_cast<unsigned>(running_) & 1U) == 0) return false;
+  if ((memory()->repeat_kinds.load() >> static_cast<unsigned>(running_.kind) & 1U) == 0) return false;
   record_took();
-  record(JobEventType::kAgain, static_cast<int>(running_));
+  record_run(JobEventType::kAgain);
   report();
-  if (participant_) participant_->launch(running_);
+  launch();
   return true;
 }
 
@@ -196,10 +252,11 @@ void Session::instruction_end() {
   if (!is_open()) return;
   if (participant_) participant_->synchronize();
   record_took();
-  record(JobEventType::kEnd, static_cast<int>(running_));
+  record_run(JobEventType::kEnd);
   report();
-  if (!following_) return;
+  if (!checking_) return;
   cursor_->advance();
+  if (!following_) return;
   if (memory()->released.load(std::memory_order_relaxed) != 0) {
     following_ = false;
     return ask_for(std::nullopt, false);
@@ -209,7 +266,7 @@ void Session::instruction_end() {
 }
 
 void Session::stop_following(const std::string& reason) {
-  following_ = false;
+  following_ = checking_ = false;
   out_of_sequence_ = true;
   record(JobEventType::kOutOfSequence);
   ask_for(std::nullopt, false);
@@ -220,17 +277,25 @@ void Session::stop_following(const std::string& reason) {
 
 void Session::record_took() {
   if (!took_) return;
-  record(JobEventType::kTook, static_cast<int>(running_), std::llround(took_->value() * 1e9));
+  record(
+      {JobEventType::kTook, running_.kind, running_.stage, running_mhz_, std::llround(took_->value() * 1e9)});
   took_.reset();
 }
 
 void Session::record(JobEventType type, int kind) {
-  record(type, kind, now_ns());
+  record({type, kind, -1, 0, now_ns()});
 }
 
-void Session::record(JobEventType type, int kind, std::int64_t time_ns) {
+void Session::record_run(JobEventType type) {
+  const std::int64_t now = now_ns();
+  if (!first_begin_ns_) first_begin_ns_ = now;
+  last_end_ns_ = now;
+  record({type, running_.kind, running_.stage, running_mhz_, now});
+}
+
+void Session::record(const JobEvent& event) {
   const std::uint64_t index = memory()->events_written.load(std::memory_order_relaxed);
-  memory()->events[index % JobMemory::kEvents] = {type, kind, time_ns};
+  memory()->events[index % JobMemory::kEvents] = event;
   memory()->events_written.store(index + 1, std::memory_order_release);
 }
 
@@ -248,7 +313,7 @@ void Session::report() {
 
 void Session::ask_for(std::optional<std::size_t> entry, bool in_step) {
   if (!lease_) return;
-  const std::uint32_t number = entry ? numbers_[*entry] : 0;
+  const std::uint32_t number = entry ? numbers_[clocks_[*entry]] : 0;
   if (number == requested_ && in_step == asked_in_step_) return;
   requested_ = number;
   asked_in_step_ = in_step;

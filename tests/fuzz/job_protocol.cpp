@@ -24,7 +24,21 @@ namespace {
 
 constexpr int kStages = 3;
 constexpr std::size_t kClients = 4;
-const std::vector<PlanEntry> kPlan{{0, 0, 1200}, {0, 1, 1100}, {1, 0, 900}};
+
+JobOptions options() {
+  const JobPlans::Rank rank{{{0, -1, 0}, {0, -1, 1}, {1, -1, 0}},
+                            {{Megahertz(1200), Megahertz(1100), Megahertz(900)},
+                             {Megahertz(1100), Megahertz(1100), Megahertz(900)}}};
+  JobOptions options;
+  options.rank_gpus = {{"A"}, {"B"}, {"C"}};
+  options.plans = {{rank, rank, rank}, {Seconds(1), Seconds(2)}};
+  options.baseline_steps = 1;
+  return options;
+}
+
+JobHello hello_of(int rank) {
+  return {kJobMagic, rank, kStages, 0, 1, 0, 1, {}};
+}
 
 [[noreturn]] void fail(const char* what) {
   std::fprintf(stderr, "the server %s\n", what);
@@ -34,6 +48,10 @@ const std::vector<PlanEntry> kPlan{{0, 0, 1200}, {0, 1, 1100}, {1, 0, 900}};
 /// Puts steps together, as `apply` does.
 class Observer : public JobObserver {
  public:
+  void on_join(int stage, const JobPlace& /*place*/, const std::vector<std::string>& /*gpus*/) override {
+    check(stage);
+    log_.join(stage);
+  }
   void on_event(int stage, const JobEvent& event) override {
     check(stage);
     log_.add(stage, event);
@@ -47,7 +65,7 @@ class Observer : public JobObserver {
   static void check(int stage) {
     if (stage < 0 || stage >= kStages) fail("hears of a stage that there is not");
   }
-  StepLog log_{kStages};
+  StepLog log_;
 };
 
 class Bytes {
@@ -77,8 +95,10 @@ struct Client {
   void read_answer() {
     if (!wait_readable(socket.get(), Seconds(0))) return;
     auto answer = receive_packet(socket.get(), sizeof(JobWelcome));
-    if (!answer || answer->descriptors.size() != 2) return;
-    mapping = Mapping(answer->descriptors[0].get(), JobMemory::bytes(kPlan.size()));
+    if (!answer || answer->descriptors.size() != 3) return;
+    JobWelcome welcome{};
+    std::memcpy(&welcome, answer->data.data(), sizeof welcome);
+    mapping = Mapping(answer->descriptors[0].get(), JobTables::bytes(welcome.shape));
     doorbell = std::move(answer->descriptors[1]);
   }
   [[nodiscard]] JobMemory* memory() const { return static_cast<JobMemory*>(mapping.get()); }
@@ -101,13 +121,18 @@ void act(const std::string& path, std::optional<Client>& client, unsigned action
       client.reset();
       break;
     case 2: {
-      const JobHello hello{kJobMagic, input.next() % kStages, kStages};
+      const JobHello hello = hello_of(input.next() % kStages);
       client->say(std::as_bytes(std::span(&hello, 1)));
       break;
     }
     case 3: {
-      const JobHello hello{kJobMagic + (input.next() & 1U), input.number<std::int32_t>(),
-                           input.number<std::int32_t>()};
+      JobHello hello = hello_of(0);
+      hello.magic += input.next() & 1U;
+      for (std::int32_t* number :
+           {&hello.rank, &hello.ranks, &hello.pipeline, &hello.pipelines, &hello.lane, &hello.lanes}) {
+        if ((input.next() & 1U) != 0) *number = input.number<std::int32_t>();
+      }
+      hello.gpu.fill(static_cast<char>(input.next()));
       client->say(std::as_bytes(std::span(&hello, 1)));
       break;
     }
@@ -126,8 +151,8 @@ void act(const std::string& path, std::optional<Client>& client, unsigned action
       {
         const std::uint64_t at = client->memory()->events_written.load();
         client->memory()->events[at % JobMemory::kEvents] = {
-            static_cast<JobEventType>(action == 8 ? input.number<std::int32_t>() : input.next() % 7),
-            input.next() % 2, input.number<std::int64_t>()};
+            static_cast<JobEventType>(action == 8 ? input.number<std::int32_t>() : input.next() % 9),
+            input.next() % 2, input.next() % 3, 0, input.number<std::int64_t>()};
         client->memory()->events_written = at + 1;
         client->ring();
       }
@@ -141,6 +166,11 @@ void act(const std::string& path, std::optional<Client>& client, unsigned action
     case 11:
       if (has_joined) client->ring();
       break;
+    case 13: {
+      const JobNotice notice{kNoticeMagic, input.number<std::int32_t>(), input.number<double>()};
+      client->say(std::as_bytes(std::span(&notice, 1)));
+      break;
+    }
     case 12:
       ::shutdown(client->socket.get(), (input.next() & 1U) != 0 ? SHUT_WR : SHUT_RDWR);
       break;
@@ -159,7 +189,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const ScratchFolder* const kFolder = new ScratchFolder;
   const std::string path = kFolder->file("job.sock");
   Observer observer;
-  JobServer server(nullptr, {{{"A"}, {"B"}, {"C"}}, {kPlan, kPlan, kPlan}, 1, ""}, path, observer);
+  JobServer server(nullptr, options(), path, observer);
   Bytes input(data, size);
   {
     std::array<std::optional<Client>, kClients> clients;
@@ -175,7 +205,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (std::size_t i = 0; i < size + 8; ++i) server.serve();  // one connection at a time
   for (int stage = 0; stage < kStages; ++stage) {
     Client client(path);
-    const JobHello hello{kJobMagic, stage, kStages};
+    const JobHello hello = hello_of(stage);
     client.say(std::as_bytes(std::span(&hello, 1)));
     server.serve();
     server.serve();

@@ -1,4 +1,5 @@
 #pragma once
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -14,7 +15,7 @@
 
 namespace slackline {
 
-/// Something that befalls all GPUs of a stage together from time to time, at moments that the seed decides.
+/// Something that befalls all GPUs of a rank together from time to time, at moments that the seed decides.
 struct SimEpisodes {
   /// Of the time, up to a half; 0: never.
   double share = 0;
@@ -43,6 +44,12 @@ struct SimOptions {
   double leakage = 0;
   Seconds leakage_time{60};
 
+  /// From `straggler_from` to `straggler_until`, instructions of the ranks that may straggle take this many
+  /// times as long, at the same power.
+  double straggler = 1;
+  Seconds straggler_from;
+  std::optional<Seconds> straggler_until;
+
   // Faults. The first three are of GPU 0.
   /// From when on its energy counter stands still.
   std::optional<Seconds> counter_stops;
@@ -60,11 +67,22 @@ struct SimOption {
   Joules energy;
 };
 
-/// GPUs of one stage, which run every instruction in lockstep at the pace of the slowest.
-struct SimStage {
+/// What a rank runs: a kind of instruction of one of its stages.
+struct SimTask {
+  InstructionKind kind = InstructionKind::kForward;
+  StageId stage;
+
+  SimTask(InstructionKind of_kind, StageId of_stage = {}) : kind(of_kind), stage(of_stage) {}
+  auto operator<=>(const SimTask&) const = default;
+};
+
+/// GPUs of one rank, which run every instruction in lockstep at the pace of the slowest.
+struct SimRank {
   int gpus = 1;
   Watts blocking_power;
-  std::map<InstructionKind, std::vector<SimOption>> instructions;
+  std::map<SimTask, std::vector<SimOption>> instructions;
+  /// It takes SimOptions::straggler times as long.
+  bool may_straggle = false;
 };
 
 struct SimLayout;
@@ -73,9 +91,9 @@ struct SimLayout;
 /// clocks. Like real GPUs they outlive every process: a lock stays until someone undoes it.
 ///
 /// Virtual time is a conservative simulation. Every process (or thread) that takes part is a participant. It
-/// runs its own code (time stands still), computes on a stage, sleeps, or waits for a channel. Time advances
+/// runs its own code (time stands still), computes on a rank, sleeps, or waits for a channel. Time advances
 /// to the next event when no participant runs and none waits for a message that was already sent; it starts
-/// when every stage has been joined. A participant whose process dies leaves. All that happens depends on
+/// when every rank has been joined. A participant whose process dies leaves. All that happens depends on
 /// simulated time alone, so results repeat to the bit on any host under any load.
 ///
 /// Paced time follows the host's clock times a factor; messages and waits then need no announcement.
@@ -87,7 +105,7 @@ class SimWorld {
   static constexpr const char* kLost = "GPU is lost";
 
   /// Makes the file, which must not exist. DeviceError if it cannot.
-  static void create(const std::string& path, const std::vector<SimStage>& stages, const SimOptions& options);
+  static void create(const std::string& path, const std::vector<SimRank>& ranks, const SimOptions& options);
   /// Opens it. DeviceError if it is missing or not one of ours.
   explicit SimWorld(std::string path);
   SimWorld(const SimWorld&) = delete;
@@ -95,15 +113,15 @@ class SimWorld {
   ~SimWorld();
 
   [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] int stages() const;
+  [[nodiscard]] int ranks() const;
   [[nodiscard]] int gpus() const;
   [[nodiscard]] bool is_virtual() const;
   [[nodiscard]] Seconds now();
 
   class Participant;
-  /// An observer takes part but does not keep time going. A job participant names its stage.
+  /// An observer takes part but does not keep time going. A job participant names its rank.
   [[nodiscard]] Participant join_as_observer();
-  [[nodiscard]] Participant join_as_stage(int stage);
+  [[nodiscard]] Participant join_as_rank(int rank);
 
   /// A message was sent on `channel`: time stands still until its receiver, if it waits for it, takes it.
   void send(Channel channel);
@@ -113,12 +131,12 @@ class SimWorld {
   void post_requests(const std::vector<GpuId>& gpus);
   /// The owner of the clocks has done what was asked about `gpu`, `requests` times.
   void take_requests(GpuId gpu, std::int64_t requests);
-  /// What the process of `stage` has told was heard, `tidings` times.
-  void take_tidings(int stage, std::int64_t tidings);
+  /// What the process of `rank` has told was heard, `tidings` times.
+  void take_tidings(int rank, std::int64_t tidings);
   /// Nobody who asked about `gpu` waits any more.
   void forget_requests(GpuId gpu);
-  /// GPUs of a stage are numbered one after the other.
-  [[nodiscard]] GpuId first_gpu(int stage) const;
+  /// GPUs of a rank are numbered one after the other.
+  [[nodiscard]] GpuId first_gpu(int rank) const;
 
   /// From now on observers alone keep time going: for the last tick of a counter after the job has ended.
   void let_observers_run_on();
@@ -135,7 +153,7 @@ class SimWorld {
   /// Falls at a reset.
   [[nodiscard]] EnergyReading energy(GpuId gpu);
   [[nodiscard]] Watts power(GpuId gpu);
-  /// The one that drives the stage, and 0 while an intruder is there.
+  /// The one that drives the rank, and 0 while an intruder is there.
   [[nodiscard]] std::vector<int> processes(GpuId gpu);
   /// The driver does not reach it any more.
   [[nodiscard]] bool is_lost(GpuId gpu);
@@ -144,7 +162,7 @@ class SimWorld {
  private:
   friend class Participant;
   class Guard;
-  int join(Role role, int stage);
+  int join(Role role, int rank);
   [[nodiscard]] std::string label(GpuId gpu) const;
 
   std::string path_;
@@ -161,8 +179,8 @@ class SimWorld::Participant {
   /// Leaves nothing: for a forked child, whose parent it was.
   void forget() { world_ = nullptr; }
 
-  /// Starts an instruction on the GPUs of this participant's stage.
-  void launch(InstructionKind kind);
+  /// Starts an instruction on the GPUs of this participant's rank. Without a stage, of the first that has it.
+  void launch(InstructionKind kind, std::optional<StageId> stage = {});
   /// Waits until it is done.
   void synchronize();
   /// From begin to end this participant waits for a message on `channel`, by means of its own.
@@ -175,8 +193,8 @@ class SimWorld::Participant {
   void post_tidings();
   /// Declares that from now on this participant only serves requests about these GPUs: it owns their clocks.
   void serve_requests(const std::vector<GpuId>& gpus);
-  /// Declares that from now on this participant only hears what the job's stages do, or one of them.
-  void hear_tidings(std::optional<int> stage = {});
+  /// Declares that from now on this participant only hears what the job's ranks do, or one of them.
+  void hear_tidings(std::optional<int> rank = {});
 
  private:
   friend class SimWorld;

@@ -34,8 +34,11 @@ class EnergyMeter {
   void mark(Seconds moment);
   /// Some counter has not ticked since this marked moment.
   [[nodiscard]] bool is_open(Seconds moment) const;
-  /// Energy of all GPUs between two marked moments; nothing while one is open, or if it will never be known.
+  /// Energy of all GPUs between two marked moments, or of these, by their places in `gpus`; nothing while a
+  /// moment is open, or if it will never be known.
   [[nodiscard]] std::optional<Joules> energy_between(Seconds begin, Seconds end) const;
+  [[nodiscard]] std::optional<Joules> energy_between(Seconds begin, Seconds end,
+                                                     const std::vector<std::size_t>& places) const;
   /// Drops answered marks before `moment`, so that a long run does not pile them up.
   void forget_before(Seconds moment);
   /// Waits until no mark is open or the timeline has ended; not for a counter that stands still.
@@ -50,7 +53,7 @@ class EnergyMeter {
     unsigned resets = 0;
     std::optional<Seconds> failing_since;
   };
-  /// The sum of all counters, and how often any had been reset by then.
+  /// What a counter showed, and how often it had been reset by then.
   struct Answer {
     Joules total;
     unsigned resets = 0;
@@ -67,7 +70,7 @@ class EnergyMeter {
   std::condition_variable answered_;  // or begun, or ended
   std::vector<Counter> counters_;     // the thread's own
   std::set<Seconds> open_marks_;
-  std::map<Seconds, Answer> answers_;
+  std::map<Seconds, std::vector<Answer>> answers_;  // a counter each
   bool begun_ = false;
   bool ended_ = false;
   std::string fault_;

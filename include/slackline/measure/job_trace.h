@@ -18,7 +18,7 @@ class JobTrace {
 
   void step_begin(int stage, Seconds time);
   void step_end(int stage, Seconds time);
-  void begin(int stage, InstructionKind kind, Seconds time);
+  void begin(int stage, Task task, Seconds time);
   /// The device's own time of the run under way.
   void device_time(int stage, Seconds time);
   /// One run ended and the next of the same kind began.

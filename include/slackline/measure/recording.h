@@ -6,7 +6,7 @@
 
 namespace slackline {
 
-/// One stage at one clock, for some steps.
+/// One rank at one clock, for some steps.
 struct Visit {
   /// Stages are at their clocks together, round after round.
   int round = 0;
@@ -27,8 +27,10 @@ struct Visit {
   bool is_wait = false;
 };
 
+/// A rank: a stage of the pipeline, or several on the same GPUs.
 struct StageRecording {
-  int stage = 0;
+  /// That its chunks are, in their order.
+  std::vector<int> stages;
   /// That this recording saw, of those that work in lockstep.
   int gpus = 1;
   /// What they offer, highest first.
@@ -46,7 +48,7 @@ struct Recording {
   /// Rank and number of ranks, each of which makes a recording.
   int rank = 0;
   int ranks = 1;
-  /// Stages of the pipeline; `stages` has them all or some.
+  /// Stages of the pipeline; `stages` has them all or some, and those of replicas again.
   int pipeline_stages = 0;
   /// Most microbatches that a step was seen to have.
   int microbatches = 0;

@@ -1,4 +1,5 @@
 #pragma once
+#include <compare>
 #include <cstddef>
 #include <map>
 #include <optional>
@@ -18,9 +19,19 @@ struct Span {
   [[nodiscard]] Seconds length() const { return end - begin; }
 };
 
+/// What a rank runs: a kind of instruction on one of its stages, its chunks, which count from 0.
+struct Task {
+  InstructionKind kind = InstructionKind::kForward;
+  int chunk = 0;
+
+  Task(InstructionKind of_kind = InstructionKind::kForward, int of_chunk = 0)
+      : kind(of_kind), chunk(of_chunk) {}
+  auto operator<=>(const Task&) const = default;
+};
+
 /// An instruction, run once.
 struct Run {
-  InstructionKind kind = InstructionKind::kForward;
+  Task task;
   Span span;
   /// What the device's own events measured, where the framework gives that; else the span is the time.
   std::optional<Seconds> device_time;
@@ -28,11 +39,11 @@ struct Run {
   [[nodiscard]] Seconds time() const { return device_time.value_or(span.length()); }
 };
 
-/// All that was seen of one stage while its GPUs ran at one clock.
+/// All that was seen of one rank while its GPUs ran at one clock.
 struct VisitRecord {
   /// In their order; they do not overlap.
   std::vector<Run> runs;
-  /// When the stage was in a step: what it does not compute of that it waits (blocking). Outside of steps it
+  /// When the rank was in a step: what it does not compute of that it waits (blocking). Outside of steps it
   /// does something else. In their order.
   std::vector<Span> steps;
   /// The energy counter of each GPU, in the order of time: one reading a refresh. Between two of them any
@@ -48,7 +59,7 @@ struct Estimate {
   double error = 0;
 };
 
-/// One instruction kind, of one GPU of the stage.
+/// One task, of one GPU of the rank.
 struct KindEstimate {
   std::size_t runs = 0;
   Estimate time;          // seconds
@@ -57,7 +68,7 @@ struct KindEstimate {
 };
 
 struct VisitEstimate {
-  std::map<InstructionKind, KindEstimate> kinds;
+  std::map<Task, KindEstimate> kinds;
   /// Power while waiting within a step, in watts; nothing if the stage did not wait for a whole refresh.
   std::optional<Estimate> interpolated_blocking;
   std::optional<Estimate> regressed_blocking;
