@@ -115,6 +115,11 @@ def main():
         if flags.pipelines > 1:
             for parameter in parameters:
                 dist.all_reduce(parameter.grad, group=replicas[mine])
+        # As everybody does who clips gradients: all ranks wait for each other.
+        norm = sum(parameter.grad.square().sum() for parameter in parameters)
+        dist.all_reduce(norm)
+        for parameter in parameters:
+            parameter.grad.mul_(1 / (1 + norm.sqrt()))
         optimizer.step()
         step += 1
     if flags.losses:
