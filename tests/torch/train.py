@@ -67,6 +67,7 @@ def main():
     parser.add_argument("--chunks", type=int, default=1)
     parser.add_argument("--placement", default="loop")
     parser.add_argument("--pipelines", type=int, default=1)
+    parser.add_argument("--strided", action="store_true", help="a pipeline's ranks are not neighbours")
     parser.add_argument("--microbatches", type=int, default=8)
     parser.add_argument("--steps", type=int, default=4, help="0: until terminated")
     parser.add_argument("--losses", default="")
@@ -77,9 +78,14 @@ def main():
     dist.init_process_group("gloo")
     world, rank = dist.get_world_size(), dist.get_rank()
     ranks = world // flags.pipelines
-    groups = [dist.new_group(list(range(p * ranks, (p + 1) * ranks))) for p in range(flags.pipelines)]
-    pipeline, mine = divmod(rank, ranks)
-    replicas = [dist.new_group([p * ranks + r for p in range(flags.pipelines)]) for r in range(ranks)]
+    number = {}  # of the process at a place
+    for place in range(world):
+        where = divmod(place, ranks) if not flags.strided else (place % flags.pipelines, place // flags.pipelines)
+        number[where] = place
+        if place == rank:
+            pipeline, mine = where
+    groups = [dist.new_group([number[p, r] for r in range(ranks)]) for p in range(flags.pipelines)]
+    replicas = [dist.new_group([number[p, r] for p in range(flags.pipelines)]) for r in range(ranks)]
     count = ranks * flags.chunks
     torch.manual_seed(7)
     blocks = [block() for _ in range(count)]
