@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -63,11 +64,13 @@ class Place:
         return self.folder / name
 
     def environment(self, **more):
+        # The package of this Python, if it has one, else as it was built.
+        built = {} if find_spec("slackline") else {"PYTHONPATH": str(BUILD / "python")}
         return {
             **os.environ,
+            **built,
             "SLACKLINE_RUNTIME_DIR": str(self.file("run")),
-            "SLACKLINE_LIBRARY": str(BUILD / "libslackline.so"),
-            "PYTHONPATH": str(SOURCE / "src/python"),
+            "PYTHONDONTWRITEBYTECODE": "1",
             "GLOO_SOCKET_IFNAME": "lo",
             "OMP_NUM_THREADS": "1",
             "USE_LIBUV": "0",
@@ -263,6 +266,20 @@ def killed_rank(place):
     check(not left and not any(place.file("run/journal").iterdir()), f"left: {left}\n{err}")
 
 
+def readme(place):
+    """The example of the README, as printed."""
+    text = (SOURCE / "README.md").read_text(encoding="utf-8")
+    example = re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
+    check(len(example.splitlines()) < 10, "the README's example has ten lines or more")
+    place.file("train.py").write_text(example, encoding="utf-8")
+    plan = place.file("readme.yaml")
+    place.slackline("plan", place.file("truth4.yaml"), "--microbatches", 4, "-o", plan)
+    job = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 4, place.file("train.py")]
+    found = place.slackline("apply", plan, "--device", Schedule("1f1b").device(place), "--", *job)
+    check("planned" in found.stdout, found.stdout + found.stderr)
+    print("".join(f"  {line}\n" for line in found.stdout.splitlines()), end="")
+
+
 def main():
     wanted = sys.argv[2:]
     with tempfile.TemporaryDirectory(prefix="slackline-torch-") as folder:
@@ -273,9 +290,11 @@ def main():
             "two-nodes": (two_nodes,),
             "wrong-order": (wrong_order,),
             "killed-rank": (killed_rank,),
+            "readme": (readme,),
         }
         if TORCH < (2, 8):
             del cases["zbv"]  # which torch 2.6 itself does not run: it takes the loop's places for the V's
+            del cases["readme"]  # which gloo would hang
         unknown = set(wanted) - set(cases)
         check(not unknown, f"unknown: {unknown}; known: {', '.join(cases)}")
         for name in wanted or cases:
