@@ -32,6 +32,7 @@ void add_compare(CLI::App& app, Action& action);
 void add_apply(CLI::App& app, Action& action);
 void add_profile(CLI::App& app, Action& action);
 void add_straggler(CLI::App& app, Action& action);
+void add_export(CLI::App& app, Action& action);
 void add_restore(CLI::App& app, Action& action);
 void add_agent(CLI::App& app, Action& action);
 void add_devices(CLI::App& app, Action& action);

@@ -11,6 +11,9 @@
 #include "slackline/measure/kareus_import.h"
 #include "slackline/profile/profile_io.h"
 #include "slackline/report/progress_bar.h"
+#include "slackline/schedule/planner.h"
+#include "slackline/schedule/schedule_io.h"
+#include "slackline/schedule/zeus_plan.h"
 #include "workload_flags.h"
 
 namespace slackline {
@@ -25,7 +28,20 @@ struct ImportFlags {
   std::optional<int> microbatches;
   std::string model;
   std::string gpu;
+  WorkloadFlags workload;  // of a plan
 };
+
+/// A plan of Zeus's becomes a schedule.
+int import_plan(const ImportFlags& flags) {
+  WorkloadFlags wanted = flags.workload;
+  if (flags.microbatches) wanted.order.microbatches = *flags.microbatches;
+  wanted.tensor_parallel = flags.tensor_parallel;
+  wanted.blocking_power = flags.blocking_power;
+  const Workload workload = load_workload(wanted);
+  const ZeusPlan plan = parse_zeus_plan(flags.source, read_file(flags.source));
+  write_file(flags.output, to_yaml(schedule_of(workload, clocks_of(flags.source, plan, workload))));
+  return kOk;
+}
 
 Profile read_kareus(const ImportFlags& flags) {
   KareusOptions options;
@@ -65,6 +81,10 @@ void set_blocking_power(StageProfile& stage, Watts power) {
 }
 
 int run(const ImportFlags& flags) {
+  if (!flags.workload.profile.empty()) return import_plan(flags);
+  if (flags.source.ends_with(".py")) {
+    throw InputError("", 0, "--profile", "a plan needs the profile that says what its clocks take");
+  }
   const std::optional<Watts> blocking =
       flags.blocking_power ? std::optional(Watts(checked("--blocking-power", *flags.blocking_power, 0)))
                            : std::nullopt;
@@ -87,12 +107,17 @@ int run(const ImportFlags& flags) {
 
 void add_import(CLI::App& app, Action& action) {
   auto flags = std::make_shared<ImportFlags>();
-  CLI::App* command = app.add_subcommand("import", "Make a profile of what others have measured");
+  CLI::App* command = app.add_subcommand(
+      "import", "Make a profile of what others have measured, or a schedule of their plan");
   command
-      ->add_option("SOURCE", flags->source,
-                   "CSV of Zeus or Merak, or a folder that Kareus's profiling left: [node0/]MHZ/timers/...")
+      ->add_option(
+          "SOURCE", flags->source,
+          "CSV of Zeus or Merak, a folder that Kareus's profiling left ([node0/]MHZ/timers/...), or a "
+          "plan of any of them (freqs_pipeline_*.py)")
       ->required();
-  command->add_option("-o,--output", flags->output, "Write the profile (YAML) here; - is standard output")
+  command
+      ->add_option("-o,--output", flags->output,
+                   "Write the profile or schedule (YAML) here; - is standard output")
       ->required();
   command
       ->add_option(
@@ -108,16 +133,22 @@ void add_import(CLI::App& app, Action& action) {
                        std::to_string(KareusOptions{}.warm_up_iterations) + ")")
       ->check(CLI::Range(0, 1'000'000));
   command
-      ->add_option(
-          "--microbatches", flags->microbatches,
-          "Of a folder without iterations: forwards of a rank in one, to find the end of the warm-up")
+      ->add_option("--microbatches", flags->microbatches,
+                   "Of a folder without iterations: forwards of a rank in one, to find the end of the "
+                   "warm-up; of a plan: "
+                   "microbatches of its iteration")
       ->check(CLI::Range(1, 1'000'000));
+  command->add_option("--profile", flags->workload.profile,
+                      "Of a plan: the profile that says what its clocks take");
+  command->add_option("--order", flags->workload.order.order, "Of a plan: order of its pipeline")
+      ->capture_default_str();
   command->add_option("--model", flags->model, "What to call the model in the profile");
   command->add_option("--gpu", flags->gpu, "What to call the GPUs in the profile");
   command->footer(
       "Says on standard error what had to be assumed, and what a plan should not be built on.\n"
       "Example: slackline import merak.csv --blocking-power 83.64 -o mine.yaml\n"
-      "         slackline import profiling --tensor-parallel 4 --microbatches 8 -o mine.yaml");
+      "         slackline import profiling --tensor-parallel 4 --microbatches 8 -o mine.yaml\n"
+      "         slackline import freqs_pipeline_00042.py --profile mine.yaml --microbatches 8 -o plan.yaml");
   command->callback([&action, flags] { action = [flags] { return run(*flags); }; });
 }
 

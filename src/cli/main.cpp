@@ -26,6 +26,7 @@ int run(int argc, char** argv) {
   add_compare(app, action);
   add_apply(app, action);
   add_straggler(app, action);
+  add_export(app, action);
   add_agent(app, action);
   add_restore(app, action);
   add_devices(app, action);

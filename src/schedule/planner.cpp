@@ -154,6 +154,19 @@ std::size_t choose(const std::vector<Plan>& plans, const Goal& goal) {
 
 }  // namespace
 
+Schedule schedule_of(const Workload& workload, const Clocks& clocks) {
+  const Problem problem = workload.problem();
+  const Frontier frontier = workload.frontier(solve_parametric(problem).breakpoints);
+  const Evaluation found = workload.evaluate(clocks);
+  const std::vector<Optimum> proof = solve_parametric(problem, {found.time}).optima;
+  require_proof(problem, proof.front());
+  Schedule schedule = describe(workload, frontier);
+  schedule.plans.push_back(
+      {to_seconds(found.time), found.energy, std::min(frontier.energy(found.time), found.energy), clocks});
+  if (found.late_time > found.time) schedule.plans.back().late_time = to_seconds(found.late_time);
+  return schedule;
+}
+
 Planning make_plans(const Workload& workload, const PlanOptions& options, const ProgressObserver& observer) {
   const Problem problem = workload.problem();
   ParametricResult solved = solve_parametric(problem, {}, between(observer, 0, kFrontierDone));

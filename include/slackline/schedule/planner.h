@@ -31,6 +31,10 @@ struct Planning {
   SolverStats stats;
 };
 
+/// A schedule of one plan that somebody else has made, with its time, energy and bound. InputError as
+/// Workload::evaluate.
+[[nodiscard]] Schedule schedule_of(const Workload& workload, const Clocks& clocks);
+
 /// Solves the frontier, finds clocks for the kept plans, and proves the bound of every plan at its own time
 /// by a certificate. NoAnswer, with the nearest value that can be met, when the deadline or the power cap
 /// cannot.
