@@ -123,6 +123,54 @@ TEST_CASE("device: an instruction takes the time that was measured at its clock"
   }
 }
 
+TEST_CASE("device: a rank runs the instructions of each of its stages", "[device]") {
+  SimRank rank = easy_stage();
+  const auto forward = rank.instructions.at(InstructionKind::kForward);
+  rank.instructions.erase(InstructionKind::kForward);
+  rank.instructions[{InstructionKind::kForward, StageId(3)}] = {{kHigh, Seconds(0.4), Joules(90)}};
+  rank.instructions[{InstructionKind::kForward, StageId(1)}] = forward;
+  Node node({rank});
+  SimWorld& world = *node.world;
+  SimWorld::Participant participant = world.join_as_rank(0);
+  const auto run = [&](std::optional<StageId> stage) {
+    const Seconds begin = world.now();
+    participant.launch(InstructionKind::kForward, stage);
+    participant.synchronize();
+    return world.now() - begin;
+  };
+  CHECK(within_nanoseconds(run(StageId(1)), 0.1));
+  CHECK(within_nanoseconds(run(StageId(3)), 0.4));
+  CHECK(within_nanoseconds(run({}), 0.1));  // the first that has it
+  CHECK_THROWS_AS(run(StageId(2)), DeviceError);
+}
+
+TEST_CASE("device: a straggler takes so many times as long, from one time to another, and draws no more",
+          "[device]") {
+  SimOptions options;
+  options.straggler = 1.5;
+  options.straggler_from = Seconds(1.05);
+  options.straggler_until = Seconds(2);
+  for (const bool may_straggle : {false, true}) {
+    CAPTURE(may_straggle);
+    SimRank rank = easy_stage();
+    rank.may_straggle = may_straggle;
+    Node node({rank}, options);
+    SimWorld& world = *node.world;
+    SimWorld::Participant participant = world.join_as_rank(0);
+    const auto seconds_at = [&](double begin) {
+      participant.sleep_until(Seconds(begin));
+      participant.launch(InstructionKind::kForward);
+      CHECK(world.power(GpuId(0)).value() == Approx(kHighW));
+      participant.synchronize();
+      return world.now() - Seconds(begin);
+    };
+    CHECK(within_nanoseconds(seconds_at(0.5), 0.1));
+    CHECK(within_nanoseconds(seconds_at(1), may_straggle ? 0.125 : 0.1));  // half of it before
+    CHECK(within_nanoseconds(seconds_at(1.5), may_straggle ? 0.15 : 0.1));
+    CHECK(within_nanoseconds(seconds_at(2), 0.1));
+  }
+}
+
 TEST_CASE("device: a clock arrives after the switch latency and work in flight goes on at its rate",
           "[device]") {
   Node node({easy_stage()});

@@ -113,14 +113,16 @@ struct Observed : public JobObserver {
 /// server, which the test's own thread serves.
 class Served {
  public:
-  explicit Served(int baseline_steps = 0, std::vector<PlannedRuns> plan = {kPlan, kPlan}) {
+  explicit Served(int baseline_steps = 0, std::vector<PlannedRuns> plan = {kPlan, kPlan})
+      : Served(baseline_steps, plans_of(plan)) {}
+  Served(int baseline_steps, const JobPlans& plans) {
     start_agent();
     std::vector<std::vector<std::string>> gpus(2);
     for (int g = 0; g < 4; ++g)
       gpus[static_cast<std::size_t>(g / 2)].push_back(device.identity(GpuId(g)).uuid);
     JobOptions options;
     options.rank_gpus = gpus;
-    options.plans = plans_of(plan);
+    options.plans = plans;
     options.baseline_steps = baseline_steps;
     options.agent_socket = folder_.file("agent.sock");
     server_.emplace(nullptr, options, folder_.file("job.sock"), observed);
@@ -159,7 +161,10 @@ class Served {
     return done();
   }
   int open(int stage, int stages, slackline_session** session) {
-    auto opened = std::async(std::launch::async, [&] { return slackline_open(stage, stages, session); });
+    return join({stage, stages, 0, 1, 0, 1, nullptr}, session);
+  }
+  int join(const slackline_place& place, slackline_session** session) {
+    auto opened = std::async(std::launch::async, [&] { return slackline_join(&place, session); });
     until([&] { return opened.wait_for(std::chrono::seconds(0)) == std::future_status::ready; });
     return opened.get();
   }
@@ -436,6 +441,88 @@ void run_step(slackline_session* session) {
     CHECK(slackline_instruction_end(session) == SLACKLINE_OK);
   }
   CHECK(slackline_step_end(session) == SLACKLINE_OK);
+}
+
+/// Two plans more, for stragglers: at 1.1 and at 1.3 times the time.
+JobPlans plans_for_stragglers() {
+  JobPlans plans = plans_of({{{kForward, 0, 1200}, {kBackward, 0, 1200}}});
+  plans.times = {Seconds(1), Seconds(1.1), Seconds(1.3)};
+  for (const int mhz : {1000, 800}) plans.ranks[0].clocks.push_back({Megahertz(mhz), Megahertz(mhz)});
+  return plans;
+}
+
+TEST_CASE("job: while a pipeline straggles the others follow the slowest plan that ends before it", "[job]") {
+  Served served(0, plans_for_stragglers());
+  std::array<slackline_session*, 2> sessions{};
+  for (int pipeline = 0; pipeline < 2; ++pipeline) {
+    REQUIRE(served.join({0, 1, pipeline, 2, 0, 1, nullptr},
+                        &sessions.at(static_cast<std::size_t>(pipeline))) == SLACKLINE_OK);
+  }
+  const auto plans_of_a_step = [&] {
+    std::array<int, 2> plans{};
+    for (std::size_t p = 0; p < 2; ++p) {
+      slackline_step_begin(sessions[p]);
+      plans[p] = slackline_plan(sessions[p]);
+      for (const std::int32_t kind : {kForward, kBackward}) {
+        slackline_instruction_begin(sessions[p], kind, 0);
+        slackline_instruction_end(sessions[p]);
+      }
+      slackline_step_end(sessions[p]);
+    }
+    return plans;
+  };
+  using Plans = std::array<int, 2>;
+  CHECK(plans_of_a_step() == Plans{0, 0});
+  CHECK(slackline_set_straggler(sessions[0], 1, 1.2) == SLACKLINE_OK);
+  CHECK(slackline_straggler(sessions[1], 1) == 1.2);
+  CHECK(slackline_best_plan(sessions[0]) == 1);
+  CHECK(plans_of_a_step() == Plans{1, 0});
+  CHECK(slackline_set_straggler(sessions[0], 0, 1.3) == SLACKLINE_OK);
+  CHECK(plans_of_a_step() == Plans{1, 2});
+  CHECK(slackline_set_straggler(sessions[1], -1, 50) == SLACKLINE_OK);
+  CHECK(plans_of_a_step() == Plans{2, 2});
+  for (const int pipeline : {-1, 0, 1}) slackline_set_straggler(sessions[0], pipeline, 1);
+  CHECK(plans_of_a_step() == Plans{0, 0});
+  CHECK(slackline_set_straggler(sessions[0], 2, 1.2) == SLACKLINE_EINVAL);
+  CHECK(slackline_set_straggler(sessions[0], 0, 0.9) == SLACKLINE_EINVAL);
+  // By other means: a job on several nodes.
+  CHECK(slackline_agrees(sessions[0]) == 1);
+  CHECK(slackline_step_begin_with(sessions[0], 2) == SLACKLINE_OK);
+  CHECK(slackline_plan(sessions[0]) == 2);
+  slackline_step_end(sessions[0]);
+  for (slackline_session* session : sessions) slackline_close(session);
+}
+
+TEST_CASE("job: ranks of a job of one pipeline have nothing to agree on", "[job]") {
+  JobPlans plans = plans_for_stragglers();
+  plans.ranks.push_back(plans.ranks.front());
+  for (OrderEntry& entry : plans.ranks[1].order) entry.stage = 1;
+  Served served(0, plans);
+  std::array<slackline_session*, 2> ranks{};
+  for (int rank = 0; rank < 2; ++rank) {
+    REQUIRE(served.join({rank, 2, 0, 1, 0, 1, nullptr}, &ranks.at(static_cast<std::size_t>(rank))) ==
+            SLACKLINE_OK);
+  }
+  CHECK(slackline_agrees(ranks[0]) == 0);  // nobody could wait for a job of one pipeline
+  for (slackline_session* session : ranks) slackline_close(session);
+}
+
+TEST_CASE("job: places that do not fit each other are refused", "[job]") {
+  Served served(0, plans_for_stragglers());
+  slackline_session* first = nullptr;
+  slackline_session* second = nullptr;
+  REQUIRE(served.join({0, 1, 0, 2, 0, 1, nullptr}, &first) == SLACKLINE_OK);
+  CHECK(served.join({0, 1, 1, 3, 0, 1, nullptr}, &second) == SLACKLINE_EREFUSED);
+  CHECK(contains(slackline_message(second),
+                 "the device has GPUs for 2 ranks, the job has 1 in each of 3 pipelines"));
+  slackline_close(second);
+  CHECK(served.join({0, 1, 0, 1, 0, 1, nullptr}, &second) == SLACKLINE_EREFUSED);
+  CHECK(contains(slackline_message(second), "another process says that the job has 1 ranks, 2 pipelines"));
+  slackline_close(second);
+  CHECK(served.join({0, 1, 1, 2, 0, 1, "GPU-of-nobody"}, &second) == SLACKLINE_EREFUSED);
+  CHECK(contains(slackline_message(second), "GPU-of-nobody is none of those"));
+  slackline_close(second);
+  slackline_close(first);
 }
 
 TEST_CASE("job: an agent that ends gives the GPUs back; the job goes on without it and says so once",
