@@ -150,6 +150,18 @@ TEST_CASE("closed loop: a schedule that the GPUs cannot keep is released after f
   CHECK(planned.at("steps") == 5);
   CHECK(released.at("steps") == 7);
 
+  // What has changed since the profile is named.
+  write_file(place.file("published.yaml"), to_yaml(published(kStages)));
+  const ChildResult watched = place.with_job({"apply", schedule, "--tolerance", "50", "--profile",
+                                              place.file("published.yaml"), "--device", place.device(slower)},
+                                             6, 8, kStages);
+  CHECK(watched.err.find("the profile does not hold any more: stage ") != std::string::npos);
+  CHECK(watched.err.find("(+10.0 %)") != std::string::npos);
+  const ChildResult same = place.with_job({"apply", schedule, "--profile", place.file("published.yaml"),
+                                           "--device", place.device(published(kStages))},
+                                          6, 8, kStages);
+  CHECK(same.err.find("does not hold") == std::string::npos);
+
   // Against a measured baseline, which is as slow, the same schedule keeps its promise.
   const ChildResult measured =
       place.with_job({"apply", schedule, "--baseline-steps", "2", "--json", "--device", place.device(slower)},

@@ -12,11 +12,13 @@
 #include "slackline/base/number_text.h"
 #include "slackline/base/user.h"
 #include "slackline/measure/energy_meter.h"
+#include "slackline/profile/profile_io.h"
 #include "slackline/report/run_report.h"
 #include "slackline/runtime/job_runner.h"
 #include "slackline/runtime/job_server.h"
 #include "slackline/runtime/rank.h"
 #include "slackline/schedule/schedule_io.h"
+#include "slackline/schedule/verification.h"
 
 namespace slackline {
 namespace {
@@ -30,6 +32,7 @@ struct ApplyFlags {
   double tolerance_percent = 1;
   std::string name;
   std::optional<double> detect_percent;
+  std::string profile;
   std::string device;
   std::string agent;
   bool json = false;
@@ -169,10 +172,34 @@ void print_report(const RunLog& log, const Schedule& schedule, const ApplyFlags&
   }
 }
 
+/// Where the job is not what was planned for: the plan's promise rests on it.
+void say_drift(const RunLog& log, const Profile& profile) {
+  constexpr std::size_t kMostSaid = 3;
+  const std::vector<Drift> drifts = log.drift().compare(profile);
+  if (drifts.empty()) return;
+  std::string text;
+  for (std::size_t d = 0; d < std::min(drifts.size(), kMostSaid); ++d) {
+    const Drift& drift = drifts[d];
+    text += (d > 0 ? "; stage " : "stage ") + std::to_string(drift.stage) + " " +
+            std::string(name_of(drift.kind)) + " at " + std::to_string(drift.clock.value()) + " MHz took " +
+            fixed_text(drift.measured.value(), 4) + " s, the profile says " +
+            fixed_text(drift.profiled.value(), 4) + " (" + (drift.share() > 0 ? "+" : "") +
+            fixed_text(drift.share() * 100, 1) + " %)";
+  }
+  if (drifts.size() > kMostSaid) text += "; and " + std::to_string(drifts.size() - kMostSaid) + " more";
+  std::fprintf(stderr, "slackline: warning: the profile does not hold any more: %s. Profile and plan anew\n",
+               text.c_str());
+}
+
 int run(const ApplyFlags& flags) {
   const Schedule schedule = [&] {
     const ActingAs user(calling_user());
     return read_schedule(flags.schedule);
+  }();
+  const std::optional<Profile> planned_with = [&]() -> std::optional<Profile> {
+    if (flags.profile.empty()) return std::nullopt;
+    const ActingAs user(calling_user());
+    return as_planned(schedule, read_profile(flags.profile));
   }();
   const std::size_t base = flags.plan ? plan_index(schedule, *flags.plan) : schedule.chosen;
   if (!schedule.configs.empty()) {
@@ -235,6 +262,7 @@ int run(const ApplyFlags& flags) {
   meter.finish();
   log.settle(true);
   print_report(log, schedule, flags, server, meter.fault());
+  if (planned_with) say_drift(log, *planned_with);
   return job.exit_status() == 0 && !restored ? static_cast<int>(kDeviceFault) : job.exit_status();
 }
 
@@ -264,6 +292,10 @@ void add_apply(CLI::App& app, Action& action) {
                    "A pipeline that stays behind the fastest by more than this many percent for 3 steps is a "
                    "straggler, which the others follow")
       ->check(CLI::Range(0.1, 1000.0));
+  command->add_option(
+      "--profile", flags->profile,
+      "Profile that the schedule was made with: say at the end which instructions take something "
+      "else now");
   command->add_option("--device", flags->device, kJobDeviceHelp)->required();
   command->add_option("--agent", flags->agent, kAgentHelp);
   command->add_flag("--json", flags->json, "Print the report as JSON");

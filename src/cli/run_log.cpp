@@ -14,7 +14,7 @@ RunLog::RunLog(const Schedule& schedule, std::size_t base, const ReleaseRule& ru
     : schedule_(schedule), base_(base), rule_(rule), meter_(meter), gpus_(std::move(gpus)) {}
 
 void RunLog::on_join(int member, const JobPlace& place, const std::vector<std::string>& gpus) {
-  pipeline_of_[member] = place.pipeline;
+  places_[member] = place;
   Pipeline& pipeline = pipelines_[place.pipeline];
   pipeline.log.join(member);
   pipeline.members = static_cast<std::size_t>(place.ranks) * static_cast<std::size_t>(place.lanes);
@@ -30,14 +30,15 @@ void RunLog::on_event(int member, const JobEvent& event) {
   if (event.type == JobEventType::kOutOfSequence) out_of_sequence_ = wants_release_ = true;
   if (event.type == JobEventType::kNoLease) lacks_lease_ = wants_release_ = true;
   if (event.type == JobEventType::kStepBegin) meter_.mark(Seconds(static_cast<double>(event.time_ns) / 1e9));
-  Pipeline& pipeline = pipelines_.at(pipeline_of_.at(member));
+  drift_.add(member, places_.at(member).rank, event);
+  Pipeline& pipeline = pipelines_.at(places_.at(member).pipeline);
   if (!pipeline.log.add(member, event)) return;
   meter_.mark(pipeline.log.steps().back().end);
   on_step(pipeline, pipeline.log.steps().back());
 }
 
 void RunLog::on_end(int member) {
-  pipelines_.at(pipeline_of_.at(member)).log.abandon_step_of(member);
+  pipelines_.at(places_.at(member).pipeline).log.abandon_step_of(member);
 }
 
 void RunLog::on_stranger(const std::string& reason) {

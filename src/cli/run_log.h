@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "drift_watch.h"
 #include "slackline/base/ids.h"
 #include "slackline/measure/energy_meter.h"
 #include "slackline/report/run_report.h"
@@ -50,6 +51,7 @@ class RunLog : public JobObserver {
   /// Of those that are settled.
   [[nodiscard]] std::size_t steps_without_energy() const;
 
+  [[nodiscard]] const DriftWatch& drift() const { return drift_; }
   /// What ran, pipeline by pipeline: all-max first, then planned, then what was run for stragglers.
   [[nodiscard]] std::vector<RunPhase> phases() const;
 
@@ -91,7 +93,8 @@ class RunLog : public JobObserver {
   ReleaseRule rule_;
   EnergyMeter& meter_;
   std::vector<std::string> gpus_;
-  std::map<int, int> pipeline_of_;  // member
+  std::map<int, JobPlace> places_;  // of members
+  DriftWatch drift_;
   std::map<int, Pipeline> pipelines_;
   bool wants_release_ = false;
   bool released_ = false;
